@@ -57,6 +57,7 @@ pub struct Detector {
     moving: Vec<bool>,
     settle_s: f32,
     started: bool,
+    ignored: CellSet,
 }
 
 impl Detector {
@@ -73,14 +74,25 @@ impl Detector {
             moving: vec![false; PIXELS],
             settle_s: SETTLE_S,
             started: false,
+            ignored: CellSet::EMPTY,
         }
+    }
+
+    /// Does not look at these cells.
+    pub fn ignoring(mut self, cells: CellSet) -> Self {
+        self.ignored = cells;
+        self
     }
 
     /// Looks at the next picture, `step_s` after the one before. A plane too small for the size given in `new`
     /// is not looked at.
     pub fn frame(&mut self, luma: &[u8], stride: usize, step_s: f32) -> Seen {
         let nothing = Seen { moved: CellSet::EMPTY, looked: false };
-        if self.width == 0 || self.height == 0 || stride < self.width || luma.len() < stride * (self.height - 1) + self.width {
+        if self.width == 0
+            || self.height == 0
+            || stride < self.width
+            || luma.len() < stride * (self.height - 1) + self.width
+        {
             return nothing;
         }
         self.shrink(luma, stride);
@@ -159,6 +171,9 @@ impl Detector {
         }
         let mut counts = [0u8; CELLS];
         for (cell, count) in counts.iter_mut().enumerate() {
+            if self.ignored.contains(cell) {
+                continue;
+            }
             *count = pixels_of(cell).map(|pixel| u8::from(self.moving[pixel])).sum();
         }
         let active = |cell: usize| counts[cell] >= LEAST_PIXELS;
@@ -207,7 +222,7 @@ pub fn neighbours(cell: usize) -> impl Iterator<Item = usize> {
     (-1..=1).flat_map(move |dy| (-1..=1).map(move |dx| (dy, dx))).filter_map(move |(dy, dx)| {
         let (r, c) = (row + dy, column + dx);
         let inside = (0..ROWS as isize).contains(&r) && (0..COLUMNS as isize).contains(&c);
-        ((dy, dx) != (0, 0) && inside).then_some(r as usize * COLUMNS + c as usize)
+        ((dy, dx) != (0, 0) && inside).then(|| r as usize * COLUMNS + c as usize)
     })
 }
 
