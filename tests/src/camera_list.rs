@@ -61,9 +61,8 @@ pub fn read(path: &Path) -> Result<Vec<(String, Picture)>, CameraListError> {
     if !problems.is_empty() {
         return Err(CameraListError::Values { path: owned(), problems });
     }
-    let real = |c: RawCamera| {
-        (c.name, Picture::Real { main: c.main, sub: c.sub, username: c.username, password: c.password })
-    };
+    let real =
+        |c: RawCamera| (c.name, Picture::Real { main: c.main, sub: c.sub, username: c.username, password: c.password });
     Ok(list.camera.into_iter().map(real).collect())
 }
 
@@ -99,7 +98,8 @@ mod tests {
 
     #[test]
     fn every_problem_is_named_and_no_password_repeated() {
-        let text = "[[camera]]\nname=''\nmain='rtsp://u:geheim@192.0.2.1/1'\nsub='http://x'\nusername='u'\npassword='p'\n";
+        let text =
+            "[[camera]]\nname=''\nmain='rtsp://u:geheim@192.0.2.1/1'\nsub='http://x'\nusername='u'\npassword='p'\n";
         let error = list(text, 0o600).unwrap_err().to_string();
         for expected in ["camera[0].main: carries a password", "camera[0].sub: is not", "camera[0].name: is empty"] {
             assert!(error.contains(expected), "{error}");

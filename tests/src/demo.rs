@@ -106,9 +106,8 @@ pub fn run(wanted: &Wanted) -> Result<Running> {
     })?;
 
     let camera = &firenze.plan.boxes[0].cameras[0];
-    let (file, from, to) = steps.step("playback: thirty seconds of Firenze, seen from Prato", || {
-        play_across(prato, firenze, camera, folder)
-    })?;
+    let (file, from, to) = steps
+        .step("playback: thirty seconds of Firenze, seen from Prato", || play_across(prato, firenze, camera, folder))?;
     steps.step("proof: the file holds exactly what that camera sent", || {
         let Some(simcam) = &simcam else { return Ok(((), "real cameras keep no log of what they sent".to_owned())) };
         let others: Vec<&Camera> = simulated.iter().filter(|other| other.key != camera.key).collect();
@@ -210,14 +209,31 @@ fn play_across(asker: &Town, owner: &Town, camera: &Camera, folder: &Path) -> Re
         let from = to - PLAYED_SECONDS * 1_000_000;
         let (from_text, to_text) = (rfc3339(from), rfc3339(to));
         let arguments = [
-            "play", "--organisation", &organisation, "--camera", id, "--from", &from_text, "--to", &to_text,
-            "--purpose", "urban-security", "--case", CASE, "--out", &path, "--complete",
+            "play",
+            "--organisation",
+            &organisation,
+            "--camera",
+            id,
+            "--from",
+            &from_text,
+            "--to",
+            &to_text,
+            "--purpose",
+            "urban-security",
+            "--case",
+            CASE,
+            "--out",
+            &path,
+            "--complete",
         ];
         asker.command(&arguments).map(|_| (from, to)).map_err(|error| format!("{error:#}"))
     })?;
     let size = std::fs::metadata(&file).context("nothing was written")?.len();
     let waited = (micros_now()? - started) as f64 / 1e6;
-    Ok(((file, from, to), format!("{:.1} MB in {} ({waited:.1} s with the wait for the footage)", size as f64 / 1e6, path)))
+    Ok((
+        (file, from, to),
+        format!("{:.1} MB in {} ({waited:.1} s with the wait for the footage)", size as f64 / 1e6, path),
+    ))
 }
 
 /// The same check with another camera's log must fail.

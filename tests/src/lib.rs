@@ -9,6 +9,7 @@ pub mod demo;
 pub mod edge_box;
 pub mod process;
 pub mod proof;
+pub mod rig;
 pub mod roster;
 pub mod simcam;
 pub mod steps;

@@ -6,11 +6,20 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Picture {
     /// A generated piazza.
-    Scene { seed: u64, light: &'static str, activity: &'static str },
+    Scene { seed: u64, light: &'static str, activity: &'static str, size: SceneSize },
     /// A video file, looped.
     Clip(std::path::PathBuf),
     /// A camera that exists: main and sub-stream addresses.
     Real { main: String, sub: Option<String>, username: String, password: String },
+}
+
+/// How much there is to encode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SceneSize {
+    /// 1280x720, as the demo shows it.
+    Full,
+    /// Small and short, for tests.
+    Small,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -53,10 +62,26 @@ const PRATO: [Place; 4] = [
 ];
 
 const FIRENZE: [Place; 4] = [
-    ("signoria", "Piazza della Signoria", "Centro storico", "Piazza della Signoria 1, Firenze", 43.7696, 11.2558, "day"),
+    (
+        "signoria",
+        "Piazza della Signoria",
+        "Centro storico",
+        "Piazza della Signoria 1, Firenze",
+        43.7696,
+        11.2558,
+        "day",
+    ),
     ("vecchio", "Ponte Vecchio", "Lungarni", "Via Por Santa Maria 8, Firenze", 43.7687, 11.2537, "day"),
     ("croce", "Piazza Santa Croce", "Centro storico", "Piazza Santa Croce 16, Firenze", 43.7686, 11.2618, "day"),
-    ("novella", "Stazione Santa Maria Novella", "Stazioni", "Piazza della Stazione, Firenze", 43.7765, 11.2479, "night"),
+    (
+        "novella",
+        "Stazione Santa Maria Novella",
+        "Stazioni",
+        "Piazza della Stazione, Firenze",
+        43.7765,
+        11.2479,
+        "night",
+    ),
 ];
 
 /// Two towns, two boxes each, two cameras a box.
@@ -95,7 +120,7 @@ fn generated(place: &Place, number: u32) -> Camera {
         latitude,
         longitude,
         codec: "h264",
-        picture: Picture::Scene { seed: u64::from(number), light, activity: "normal" },
+        picture: Picture::Scene { seed: u64::from(number), light, activity: "normal", size: SceneSize::Full },
     }
 }
 

@@ -1,7 +1,7 @@
 //! The simulated cameras as a process of their own.
 
 use crate::process::Process;
-use crate::roster::{Camera, Picture, to_toml};
+use crate::roster::{Camera, Picture, SceneSize, to_toml};
 use crate::until::until;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,30 @@ struct SceneTable<'a> {
     seed: u64,
     light: &'a str,
     activity: &'a str,
+    #[serde(flatten)]
+    small: Option<SmallScene>,
 }
+
+#[derive(Serialize)]
+struct SmallScene {
+    main_width: u32,
+    main_height: u32,
+    main_fps: u32,
+    sub_width: u32,
+    sub_height: u32,
+    sub_fps: f64,
+    loop_s: f64,
+}
+
+const SMALL: SmallScene = SmallScene {
+    main_width: 640,
+    main_height: 360,
+    main_fps: 10,
+    sub_width: 320,
+    sub_height: 180,
+    sub_fps: 5.0,
+    loop_s: 16.0,
+};
 
 #[derive(Serialize)]
 struct FileTable<'a> {
@@ -107,7 +130,10 @@ impl Simcam {
 
 fn table<'a>(camera: &'a Camera, password: &'a str) -> Option<CameraTable<'a>> {
     let (scene, file) = match &camera.picture {
-        Picture::Scene { seed, light, activity } => (Some(SceneTable { seed: *seed, light, activity }), None),
+        Picture::Scene { seed, light, activity, size } => {
+            let small = (*size == SceneSize::Small).then_some(SMALL);
+            (Some(SceneTable { seed: *seed, light, activity, small }), None)
+        }
         Picture::Clip(path) => (None, Some(FileTable { main: path })),
         Picture::Real { .. } => return None,
     };

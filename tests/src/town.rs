@@ -140,7 +140,8 @@ impl Town {
     /// Makes the boxes, enrols each with a token of its own, and starts them.
     pub fn start_boxes(&mut self, simcam: Option<&Simcam>) -> Result<()> {
         for plan in self.plan.boxes.clone() {
-            let mut edge = EdgeBox::prepare(plan, self.folder.join("boxes").join(self.boxes.len().to_string()), simcam)?;
+            let mut edge =
+                EdgeBox::prepare(plan, self.folder.join("boxes").join(self.boxes.len().to_string()), simcam)?;
             edge.enrol(&self.token(&edge.plan.name)?)?;
             edge.start()?;
             self.boxes.push(edge);

@@ -98,8 +98,14 @@ fn links_in_documents_resolve() {
 #[test]
 fn nothing_speaks_of_where_it_was_made() {
     // Split, so that this file does not find itself.
-    let needles = [concat!("/wo", "rk/"), concat!("static.", "crates"), concat!("index.", "crates"), concat!("registry.npm", "js")];
-    let all = files(&root(), &[".rs", ".md", ".toml", ".sh", ".proto", ".html", ".js", ".css", ".sql", ".yml", ".json"]);
+    let needles = [
+        concat!("/wo", "rk/"),
+        concat!("static.", "crates"),
+        concat!("index.", "crates"),
+        concat!("registry.npm", "js"),
+    ];
+    let all =
+        files(&root(), &[".rs", ".md", ".toml", ".sh", ".proto", ".html", ".js", ".css", ".sql", ".yml", ".json"]);
     let planted = tempfile::Builder::new().suffix(".md").tempfile().expect("a temporary file");
     std::fs::write(planted.path(), needles[0]).expect("it can be written");
     assert_eq!(trespassers(&[planted.path().to_owned()], &needles, |_| false).len(), 1);
