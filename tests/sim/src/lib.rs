@@ -6,12 +6,14 @@
 //! Invariant: what is sent is logged first, so that a log is evidence of every loss.
 
 pub mod audit;
+pub mod config;
 pub mod decode;
 pub mod demux;
 pub mod encode;
 pub mod journal;
 pub mod program;
 pub mod scene;
+pub mod server;
 pub mod strip;
 pub mod timeline;
 pub mod units;

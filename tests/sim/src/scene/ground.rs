@@ -110,7 +110,14 @@ fn on_ground(painter: &mut Painter<'_>, x: f32, z: f32, half: f32, height: f32) 
     }
     let (run_x, run_z) = painter.mood.cast;
     let (ex, ez) = (x + run_x * height, z + run_z * height);
-    painter.cast(&[(x - half, z), (x + half, z - half * 0.3), (ex + half, ez), (ex - half, ez + half * 0.3)]);
+    let length = run_x.hypot(run_z).max(0.01);
+    let (across_x, across_z) = (-run_z / length * half, run_x / length * half);
+    painter.cast(&[
+        (x - across_x, z - across_z),
+        (x + across_x, z + across_z),
+        (ex + across_x, ez + across_z),
+        (ex - across_x, ez - across_z),
+    ]);
 }
 
 fn oval(x: f32, y: f32, z: f32, radius: f32) -> Vec<Spot> {

@@ -109,7 +109,7 @@ impl Mood {
             sun: [1.0; 3],
             ambient: [0.6; 3],
             shadow: [0.5; 3],
-            cast: (-side * rng.random_range(0.55..1.0), rng.random_range(-0.15..0.3)),
+            cast: (-side * rng.random_range(0.5..0.9), rng.random_range(0.3..0.6)),
             side,
             tower_x: side * rng.random_range(-16.0..9.0),
             tower_height: rng.random_range(24.0..26.5),

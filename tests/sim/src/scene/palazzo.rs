@@ -142,28 +142,39 @@ fn window(painter: &mut Painter<'_>, wall: Wall, middle: f32, v: f32, salt: usiz
     }
 }
 
-/// Cornice, gutter and a tiled roof running back.
+/// Cornice, gutter and a tiled roof running back. From the lens's height the roofs of the side
+/// buildings' long fronts hide behind their own eaves.
 fn eaves(painter: &mut Painter<'_>, wall: Wall, u: (f32, f32), height: f32) {
     let tiles = [176.0, 102.0, 72.0];
     let light = painter.mood.wall_light(wall);
-    let slope = [
-        wall.behind(u.0 - 0.2, height + 0.1, -0.4),
-        wall.behind(u.1 + 0.2, height + 0.1, -0.4),
-        wall.behind(u.1 + 0.2, height + 1.5, 3.5),
-        wall.behind(u.0 - 0.2, height + 1.5, 3.5),
-    ];
-    painter.flat(&slope, super::raster::lit(tiles, light), 1.0);
-    let courses = ((u.1 - u.0) / 0.55) as usize;
-    for course in 0..courses {
-        let at = u.0 + course as f32 * 0.55;
-        let line = [
-            wall.behind(at, height + 0.1, -0.4),
-            wall.behind(at + 0.16, height + 0.1, -0.4),
-            wall.behind(at + 0.16, height + 1.5, 3.5),
-            wall.behind(at, height + 1.5, 3.5),
+    if let Wall::Facing { z } = wall {
+        // The end of a side building is hipped at its corner to the piazza.
+        let hip = if z < ROW_Z { 3.7 } else { -0.2 };
+        let (left, right) = if u.0 < 0.0 { (-0.2, hip) } else { (hip, -0.2) };
+        let (left, right) = if z < ROW_Z { (left, right) } else { (-0.2, -0.2) };
+        let slope = [
+            wall.behind(u.0 - 0.2, height + 0.1, -0.4),
+            wall.behind(u.1 + 0.2, height + 0.1, -0.4),
+            wall.behind(u.1 - right, height + 1.5, 3.5),
+            wall.behind(u.0 + left, height + 1.5, 3.5),
         ];
-        painter.flat(&line, super::raster::lit(shade(tiles, 0.84), light), 0.45);
+        painter.flat(&slope, super::raster::lit(tiles, light), 1.0);
+        let courses = ((u.1 - u.0) / 0.55) as usize;
+        for course in 0..courses {
+            let at = u.0 + course as f32 * 0.55;
+            if at < u.0 + left || at > u.1 - right {
+                continue;
+            }
+            let line = [
+                wall.behind(at, height + 0.1, -0.4),
+                wall.behind(at + 0.16, height + 0.1, -0.4),
+                wall.behind(at + 0.16, height + 1.5, 3.5),
+                wall.behind(at, height + 1.5, 3.5),
+            ];
+            painter.flat(&line, super::raster::lit(shade(tiles, 0.84), light), 0.45);
+        }
     }
+    painter.panel(wall, (u.0 - 0.2, u.1 + 0.2), (height, height + 0.22), shade(tiles, 0.9));
     painter.panel(wall, (u.0 - 0.1, u.1 + 0.1), (height - 0.28, height), shade(STONE, 0.95));
     painter.panel(wall, (u.0 - 0.1, u.1 + 0.1), (height - 0.6, height - 0.28), shade(STONE, 0.62));
 }

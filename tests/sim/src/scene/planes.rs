@@ -91,6 +91,15 @@ pub fn from_rgb(pixels: &[[u8; 3]], width: usize, height: usize, rect: Rect, pla
     }
 }
 
+/// Takes the colour out of an area (x, y, width, height).
+pub fn bleach(planes: &mut [u8], width: usize, height: usize, (x, y, w, h): (usize, usize, usize, usize)) {
+    for chroma in planes[width * height..].chunks_exact_mut(width * height / 4) {
+        for row in y / 2..(y + h) / 2 {
+            chroma[row * width / 2 + x / 2..row * width / 2 + (x + w) / 2].fill(128);
+        }
+    }
+}
+
 /// Scales an I420 picture down by averaging.
 pub fn shrink(from: &[u8], from_size: (usize, usize), to: &mut [u8], to_size: (usize, usize)) {
     let (mut source, mut target) = (0, 0);

@@ -84,6 +84,7 @@ impl Renderer {
         let mut strip_cells = Vec::new();
         if params.strip {
             strip_cells = strip::cells(width, height);
+            planes::bleach(&mut still_planes, width, height, strip::area(width, height));
         }
         Renderer {
             view,
@@ -185,11 +186,16 @@ impl Renderer {
         let mut visible = Rect::EMPTY;
         let mut counts = std::collections::BTreeMap::<u16, u32>::new();
         let parts = figure::parts(&self.pose(actor, gone));
+        let night = self.mood.night;
         let (pixels, stamps, depth) = (&mut self.pixels, &mut self.stamps, &self.still.depth);
         for part in parts {
             let points: Vec<Point> =
                 part.spots.iter().map(|&[dx, y, dz]| self.view.project([x + dx, y, z + dz])).collect();
-            let colour = if part.glows { part.colour } else { raster::lit(part.colour, light) };
+            let colour = match (part.glows, night) {
+                (true, _) => part.colour,
+                (false, true) => raster::lit([grey(part.colour); 3], light),
+                (false, false) => raster::lit(part.colour, light),
+            };
             fill(&points, width, height, |px, py, coverage| {
                 let at = py * width + px;
                 if depth[at] < z {
@@ -318,6 +324,11 @@ fn truth_box(actor: &Actor, rect: Rect, width: usize, height: usize) -> Option<T
     })
 }
 
+/// Brightness in the near infrared, where cloth and foliage are brighter than to the eye.
+fn grey([r, g, b]: raster::Rgb) -> f32 {
+    0.42 * r + 0.4 * g + 0.18 * b
+}
+
 /// Strength of the camera's infrared lamp on a surface: falls with distance, dark in the corners.
 fn lamp(view: &View, px: f32, py: f32, z: f32) -> f32 {
     let (dx, dy) = (px / view.width - 0.5, py / view.height - 0.56);
@@ -335,9 +346,7 @@ fn infrared(painter: &mut Painter<'_>) {
         let (px, py) = ((at % width) as f32 + 0.5, (at / width) as f32 + 0.5);
         let depth = painter.canvas.depth[at];
         let distance = if depth.is_finite() { Some(depth) } else { view.ground(px, py).map(|(_, z)| z) };
-        let [r, g, b] = painter.canvas.pixels[at].map(f32::from);
-        // Silicon sees foliage and cloth brighter in the near infrared: weights are evened out.
-        let grey = 0.42 * r + 0.4 * g + 0.18 * b;
+        let grey = grey(painter.canvas.pixels[at].map(f32::from));
         let lit = match distance {
             Some(_) if grey > 241.0 => 232.0,
             Some(z) => 9.0 + grey * lamp(&view, px, py, z),

@@ -67,7 +67,8 @@ pub fn plan(seed: u64, loop_s: f64, activity: Activity, light: Light, view: &Vie
         let mut group = passage(&mut rng, round, activity, light, view);
         let length = group.iter().map(|actor| actor.to_s).fold(0.0, f64::max);
         if cursor + length > loop_s - EDGE_S {
-            break;
+            // A shorter passage may still fit.
+            continue;
         }
         for actor in &mut group {
             actor.id = actors.len() as u32 + 1;
