@@ -5,6 +5,7 @@
 //! Invariant: everything made lies under one folder, every process started is ended.
 
 pub mod camera_list;
+pub mod clips;
 pub mod demo;
 pub mod edge_box;
 pub mod process;

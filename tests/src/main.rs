@@ -34,14 +34,22 @@ enum Command {
         #[arg(long)]
         cameras: Option<String>,
     },
+    /// Each clip of a folder as a camera: recorded, indexed, found, played back whole.
+    Clips {
+        #[arg(long)]
+        clips: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Run { once, clips, cameras } = Arguments::parse().command;
-    match wanted(once, clips, cameras).and_then(|wanted| show(&wanted)) {
+    let outcome = match Arguments::parse().command {
+        Command::Run { once, clips, cameras } => wanted(once, clips, cameras).and_then(|wanted| show(&wanted)),
+        Command::Clips { clips } => campanile_tests::clips::run(&clips),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demo failed: {error:#}");
+            eprintln!("campanile-demo: {error:#}");
             ExitCode::FAILURE
         }
     }
