@@ -13,6 +13,7 @@ use std::time::Instant;
 use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::prelude::*;
 
+use super::guests::Guests;
 use super::mount;
 use crate::config::CameraConfig;
 use crate::journal::{Journal, JournalError};
@@ -152,11 +153,12 @@ impl Camera {
 pub struct CameraControl {
     camera: Arc<Camera>,
     server: rtsp::RTSPServer,
+    guests: Guests,
 }
 
 impl CameraControl {
-    pub(super) fn new(camera: Arc<Camera>, server: rtsp::RTSPServer) -> CameraControl {
-        CameraControl { camera, server }
+    pub(super) fn new(camera: Arc<Camera>, server: rtsp::RTSPServer, guests: Guests) -> CameraControl {
+        CameraControl { camera, server, guests }
     }
 
     /// RTSP goes on answering, no bytes are sent.
@@ -177,10 +179,7 @@ impl CameraControl {
                 mounts.remove_factory(&self.camera.path(stream));
             }
         }
-        let camera = &self.camera;
-        self.server.client_filter(Some(&mut |_, client| {
-            if watches(client, camera) { rtsp::RTSPFilterResult::Remove } else { rtsp::RTSPFilterResult::Keep }
-        }));
+        self.guests.dismiss(|client| watches(client, &self.camera));
         self.camera.join_feeders();
     }
 

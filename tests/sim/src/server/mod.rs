@@ -8,6 +8,7 @@
 
 mod camera;
 mod feed;
+mod guests;
 mod mount;
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ use crate::config::{CameraConfig, SimConfig};
 use crate::journal::JournalError;
 use crate::program::{self, Program, ProgramError};
 use camera::Camera;
+use guests::Guests;
 
 /// Why the cameras cannot serve.
 #[derive(Debug, Error)]
@@ -106,6 +108,7 @@ pub struct SimServer {
     address: SocketAddr,
     server: rtsp::RTSPServer,
     cameras: Vec<Arc<Camera>>,
+    guests: Guests,
     context: glib::MainContext,
     main_loop: glib::MainLoop,
     listening: Option<glib::SourceId>,
@@ -154,6 +157,8 @@ impl SimServer {
 
     fn listen(listen: SocketAddr, server: rtsp::RTSPServer, cameras: Vec<Arc<Camera>>) -> Result<SimServer, ServerError> {
         let context = glib::MainContext::new();
+        let guests = Guests::default();
+        guests.welcome(&server);
         let listening = server.attach(Some(&context)).map_err(|_| ServerError::Listen { listen })?;
         let port = u16::try_from(server.bound_port()).map_err(|_| ServerError::Listen { listen })?;
         if let Some(pool) = server.session_pool() {
@@ -173,6 +178,7 @@ impl SimServer {
             address: SocketAddr::new(listen.ip(), port),
             server,
             cameras,
+            guests,
             context,
             main_loop,
             listening: Some(listening),
@@ -211,7 +217,7 @@ impl SimServer {
     /// Faults of a camera; `None` for an unknown name.
     pub fn camera(&self, name: &str) -> Option<CameraControl> {
         let camera = self.cameras.iter().find(|camera| camera.name == name)?;
-        Some(CameraControl::new(camera.clone(), self.server.clone()))
+        Some(CameraControl::new(camera.clone(), self.server.clone(), self.guests.clone()))
     }
 
     /// Ends every client and closes the port. Dropping does the same.
@@ -227,8 +233,18 @@ impl SimServer {
         for camera in &self.cameras {
             camera.switch_off();
         }
-        self.server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
-        self.main_loop.quit();
+        self.guests.dismiss(|_| true);
+        if let Some(pool) = self.server.session_pool() {
+            // UDP sessions outlive their connection.
+            pool.filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
+        }
+        // From inside the loop: quitting a loop that has not begun to run is forgotten.
+        let main_loop = self.main_loop.clone();
+        let quit = glib::idle_source_new(None, glib::Priority::DEFAULT, move || {
+            main_loop.quit();
+            glib::ControlFlow::Break
+        });
+        quit.attach(Some(&self.context));
         // A panicking accept loop has nothing left to end.
         let _ = thread.join();
         for camera in &self.cameras {
