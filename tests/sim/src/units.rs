@@ -148,7 +148,11 @@ mod tests {
     fn annexb(nals: &[Vec<u8>]) -> Vec<u8> {
         let mut out = Vec::new();
         for (index, nal) in nals.iter().enumerate() {
-            out.extend_from_slice(if index % 2 == 0 { &[0, 0, 0, 1] } else { &[0, 0, 1] });
+            out.extend_from_slice(if index % 2 == 0 {
+                &[0, 0, 0, 1]
+            } else {
+                &[0, 0, 1]
+            });
             out.extend_from_slice(nal);
         }
         out
@@ -173,12 +177,26 @@ mod tests {
             vec![0x06, 5, 1],
             vec![0x65, 1, 2, 3],
         ]);
-        assert_eq!(hash_annexb(&bare, Codec::H264), hash_annexb(&dressed, Codec::H264));
+        assert_eq!(
+            hash_annexb(&bare, Codec::H264),
+            hash_annexb(&dressed, Codec::H264)
+        );
         let without_sei = annexb(&[vec![0x65, 1, 2, 3]]);
-        assert_ne!(hash_annexb(&bare, Codec::H264), hash_annexb(&without_sei, Codec::H264));
+        assert_ne!(
+            hash_annexb(&bare, Codec::H264),
+            hash_annexb(&without_sei, Codec::H264)
+        );
         let h265 = annexb(&[vec![0x26, 1, 9]]);
-        let h265_dressed = annexb(&[vec![0x46, 1], vec![0x40, 1], vec![0x42, 1], vec![0x26, 1, 9]]);
-        assert_eq!(hash_annexb(&h265, Codec::H265), hash_annexb(&h265_dressed, Codec::H265));
+        let h265_dressed = annexb(&[
+            vec![0x46, 1],
+            vec![0x40, 1],
+            vec![0x42, 1],
+            vec![0x26, 1, 9],
+        ]);
+        assert_eq!(
+            hash_annexb(&h265, Codec::H265),
+            hash_annexb(&h265_dressed, Codec::H265)
+        );
     }
 
     proptest! {
