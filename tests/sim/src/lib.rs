@@ -5,6 +5,8 @@
 //! Does not belong here: anything that the product itself uses.
 //! Invariant: what is sent is logged first, so that a log is evidence of every loss.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod audit;
 pub mod config;
 pub mod decode;

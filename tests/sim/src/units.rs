@@ -55,11 +55,17 @@ impl Codec {
 /// SHA-256 over the concatenation of `length || bytes` for each NAL unit (length: 4 bytes, big
 /// endian), leaving out H.264 types 7, 8, 13, 15 and H.265 types 32, 33, 34 (parameter sets) and
 /// H.264 type 9 and H.265 type 35 (access unit delimiters). SEI and everything else is kept.
-/// Empty NAL units are skipped. The result is lower-case hexadecimal.
+/// Zero bytes at a NAL unit's end are no part of it (H.264 7.4.1, H.265 7.4.2: the last byte is
+/// not 0) and are left out of length and bytes: ffmpeg 5.1 writes one after each H.265 unit that
+/// it copies from RTSP. Empty NAL units are skipped. The result is lower-case hexadecimal.
 pub fn hash_nals<'a>(nals: impl Iterator<Item = &'a [u8]>, codec: Codec) -> String {
     let mut digest = Sha256::new();
     for nal in nals {
-        let Some(&first) = nal.first() else { continue };
+        let kept = nal.iter().rposition(|&byte| byte != 0).map_or(0, |i| i + 1);
+        let nal = &nal[..kept];
+        let Some(&first) = nal.first() else {
+            continue;
+        };
         if codec.leaves_out(codec.nal_type(first)) {
             continue;
         }
@@ -91,7 +97,7 @@ pub fn hash_length_prefixed(access_unit: &[u8], length_size: usize, codec: Codec
     hash_nals(nals.into_iter(), codec)
 }
 
-/// NAL units between start codes; `trailing_zero_8bits` belong to no NAL unit (Annex B.1).
+/// What lies between start codes; zero bytes before a start code are left to [`hash_nals`].
 fn annexb_nals(bytes: &[u8]) -> Vec<&[u8]> {
     let mut starts = Vec::new();
     let mut at = 0;
@@ -107,8 +113,7 @@ fn annexb_nals(bytes: &[u8]) -> Vec<&[u8]> {
     for (index, &start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(bytes.len());
         let nal = &bytes[start + 3..end];
-        let kept = nal.iter().rposition(|&byte| byte != 0).map_or(0, |i| i + 1);
-        nals.push(&nal[..kept]);
+        nals.push(nal);
     }
     nals
 }
@@ -148,7 +153,11 @@ mod tests {
     fn annexb(nals: &[Vec<u8>]) -> Vec<u8> {
         let mut out = Vec::new();
         for (index, nal) in nals.iter().enumerate() {
-            out.extend_from_slice(if index % 2 == 0 { &[0, 0, 0, 1] } else { &[0, 0, 1] });
+            out.extend_from_slice(if index % 2 == 0 {
+                &[0, 0, 0, 1]
+            } else {
+                &[0, 0, 1]
+            });
             out.extend_from_slice(nal);
         }
         out
@@ -173,16 +182,37 @@ mod tests {
             vec![0x06, 5, 1],
             vec![0x65, 1, 2, 3],
         ]);
-        assert_eq!(hash_annexb(&bare, Codec::H264), hash_annexb(&dressed, Codec::H264));
+        assert_eq!(
+            hash_annexb(&bare, Codec::H264),
+            hash_annexb(&dressed, Codec::H264)
+        );
         let without_sei = annexb(&[vec![0x65, 1, 2, 3]]);
-        assert_ne!(hash_annexb(&bare, Codec::H264), hash_annexb(&without_sei, Codec::H264));
+        assert_ne!(
+            hash_annexb(&bare, Codec::H264),
+            hash_annexb(&without_sei, Codec::H264)
+        );
         let h265 = annexb(&[vec![0x26, 1, 9]]);
-        let h265_dressed = annexb(&[vec![0x46, 1], vec![0x40, 1], vec![0x42, 1], vec![0x26, 1, 9]]);
-        assert_eq!(hash_annexb(&h265, Codec::H265), hash_annexb(&h265_dressed, Codec::H265));
+        let h265_dressed = annexb(&[
+            vec![0x46, 1],
+            vec![0x40, 1],
+            vec![0x42, 1],
+            vec![0x26, 1, 9],
+        ]);
+        assert_eq!(
+            hash_annexb(&h265, Codec::H265),
+            hash_annexb(&h265_dressed, Codec::H265)
+        );
+    }
+
+    #[test]
+    fn a_trailing_zero_byte_belongs_to_no_unit() {
+        let (bare, padded) = ([0, 0, 0, 2, 0x26, 1], [0, 0, 0, 3, 0x26, 1, 0]);
+        let hash = |unit: &[u8]| hash_length_prefixed(unit, 4, Codec::H265);
+        assert_eq!(hash(&bare), hash(&padded));
     }
 
     proptest! {
-        // NAL bytes of 2.. with a non-zero end: emulation prevention keeps 00 00 01 out of real ones.
+        // NAL bytes of 2 and more: emulation prevention keeps 00 00 01 out of real ones.
         #[test]
         fn both_forms_hash_alike(
             nals in proptest::collection::vec(proptest::collection::vec(2u8..=255, 1..60), 1..6),

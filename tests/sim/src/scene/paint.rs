@@ -52,7 +52,13 @@ pub struct Painter<'a> {
 
 impl Painter<'_> {
     /// Fills a picture polygon, each pixel its own colour.
-    pub fn textured(&mut self, points: &[Point], alpha: f32, depth: impl Fn(f32) -> f32, colour: impl Fn(usize, usize) -> Rgb) {
+    pub fn textured(
+        &mut self,
+        points: &[Point],
+        alpha: f32,
+        depth: impl Fn(f32) -> f32,
+        colour: impl Fn(usize, usize) -> Rgb,
+    ) {
         let canvas = &mut *self.canvas;
         fill(points, canvas.width, canvas.height, |x, y, coverage| {
             let index = y * canvas.width + x;
@@ -78,8 +84,10 @@ impl Painter<'_> {
 
     /// A piece of a wall in a colour as it is.
     pub fn wall_colour(&mut self, wall: Wall, corners: &[(f32, f32)], colour: Rgb) {
-        let points: Vec<Point> =
-            corners.iter().map(|&(u, v)| self.view.project(wall.at(u, v))).collect();
+        let points: Vec<Point> = corners
+            .iter()
+            .map(|&(u, v)| self.view.project(wall.at(u, v)))
+            .collect();
         let view = self.view;
         let depth = move |px: f32| match wall {
             Wall::Facing { z } => z,
@@ -120,8 +128,10 @@ impl Painter<'_> {
 
     /// Darkens the ground inside a polygon of (x, z) and marks it as shaded.
     pub fn cast(&mut self, outline: &[(f32, f32)]) {
-        let points: Vec<Point> =
-            outline.iter().map(|&(x, z)| self.view.project([x, 0.0, z])).collect();
+        let points: Vec<Point> = outline
+            .iter()
+            .map(|&(x, z)| self.view.project([x, 0.0, z]))
+            .collect();
         let tint = self.mood.shadow;
         let canvas = &mut *self.canvas;
         fill(&points, canvas.width, canvas.height, |x, y, coverage| {
@@ -140,14 +150,19 @@ impl Painter<'_> {
     /// A soft round light added to the picture.
     pub fn glow(&mut self, centre: Point, radius: f32, colour: Rgb, strength: f32) {
         let canvas = &mut *self.canvas;
-        fill(&raster::ellipse(centre, radius, radius), canvas.width, canvas.height, |x, y, _| {
-            let away = (x as f32 - centre[0]).hypot(y as f32 - centre[1]) / radius;
-            let share = strength * (1.0 - away).clamp(0.0, 1.0).powi(2);
-            let pixel = &mut canvas.pixels[y * canvas.width + x];
-            for (channel, value) in pixel.iter_mut().zip(colour) {
-                *channel = (f32::from(*channel) + value * share).min(255.0) as u8;
-            }
-        });
+        fill(
+            &raster::ellipse(centre, radius, radius),
+            canvas.width,
+            canvas.height,
+            |x, y, _| {
+                let away = (x as f32 - centre[0]).hypot(y as f32 - centre[1]) / radius;
+                let share = strength * (1.0 - away).clamp(0.0, 1.0).powi(2);
+                let pixel = &mut canvas.pixels[y * canvas.width + x];
+                for (channel, value) in pixel.iter_mut().zip(colour) {
+                    *channel = (f32::from(*channel) + value * share).min(255.0) as u8;
+                }
+            },
+        );
     }
 }
 

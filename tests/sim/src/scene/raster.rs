@@ -12,8 +12,15 @@ pub type Rgb = [f32; 3];
 const SUBLINES: usize = 4;
 
 /// Calls `paint(x, y, coverage)` for each pixel of a polygon (even-odd rule), coverage 0 to 1.
-pub fn fill(points: &[Point], width: usize, height: usize, mut paint: impl FnMut(usize, usize, f32)) {
-    let Some((left, right, top, bottom)) = bounds(points, width, height) else { return };
+pub fn fill(
+    points: &[Point],
+    width: usize,
+    height: usize,
+    mut paint: impl FnMut(usize, usize, f32),
+) {
+    let Some((left, right, top, bottom)) = bounds(points, width, height) else {
+        return;
+    };
     let mut row = vec![0f32; right - left];
     let mut crossings: Vec<f32> = Vec::with_capacity(16);
     for y in top..bottom {
@@ -34,7 +41,11 @@ pub fn fill(points: &[Point], width: usize, height: usize, mut paint: impl FnMut
 }
 
 /// Pixel bounds (left, right, top, bottom; right and bottom excluded) within a picture.
-pub fn bounds(points: &[Point], width: usize, height: usize) -> Option<(usize, usize, usize, usize)> {
+pub fn bounds(
+    points: &[Point],
+    width: usize,
+    height: usize,
+) -> Option<(usize, usize, usize, usize)> {
     let fold = |axis: usize, pick: fn(f32, f32) -> f32, from: f32| {
         points.iter().map(|point| point[axis]).fold(from, pick)
     };
@@ -118,7 +129,11 @@ pub fn limb(a: Point, b: Point, from: f32, to: f32) -> Vec<Point> {
     let [ux, uy] = [along[0] / length, along[1] / length];
     let side = |p: Point, w: f32, out: f32| {
         let end = [p[0] + ux * w * 0.5 * out, p[1] + uy * w * 0.5 * out];
-        (end, [p[0] - uy * w, p[1] + ux * w], [p[0] + uy * w, p[1] - ux * w])
+        (
+            end,
+            [p[0] - uy * w, p[1] + ux * w],
+            [p[0] + uy * w, p[1] - ux * w],
+        )
     };
     let (a_end, a_left, a_right) = side(a, from, -1.6);
     let (b_end, b_left, b_right) = side(b, to, 1.6);
@@ -181,6 +196,11 @@ mod tests {
             count += 1;
         });
         assert_eq!(count, 16 * 9);
-        fill(&[[20.0, 20.0], [30.0, 20.0], [25.0, 30.0]], 16, 9, |_, _, _| panic!("outside"));
+        fill(
+            &[[20.0, 20.0], [30.0, 20.0], [25.0, 30.0]],
+            16,
+            9,
+            |_, _, _| panic!("outside"),
+        );
     }
 }

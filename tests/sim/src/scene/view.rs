@@ -72,7 +72,11 @@ impl View {
     /// Distance of the wall `x = wall_x` at a picture column.
     pub fn wall_depth(&self, wall_x: f32, px: f32) -> f32 {
         let offset = px - self.width / 2.0;
-        if offset * wall_x <= 0.0 { f32::INFINITY } else { self.focal * wall_x / offset }
+        if offset * wall_x <= 0.0 {
+            f32::INFINITY
+        } else {
+            self.focal * wall_x / offset
+        }
     }
 
     /// Row of the horizon.

@@ -13,6 +13,7 @@ use std::time::Instant;
 use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::prelude::*;
 
+use super::guests::Guests;
 use super::mount;
 use crate::config::CameraConfig;
 use crate::journal::{Journal, JournalError};
@@ -94,7 +95,12 @@ pub(super) struct Camera {
 }
 
 impl Camera {
-    pub(super) fn new(config: &CameraConfig, programs: [Program; 2], log_dir: &Path, epoch: Instant) -> Result<Camera, JournalError> {
+    pub(super) fn new(
+        config: &CameraConfig,
+        programs: [Program; 2],
+        log_dir: &Path,
+        epoch: Instant,
+    ) -> Result<Camera, JournalError> {
         let [main, sub] = programs;
         let stream = |kind: &'static str, program: Program| {
             let path = log_dir.join(format!("{}.{kind}.log", config.name));
@@ -106,7 +112,8 @@ impl Camera {
                 journal,
                 next_client: AtomicU64::new(next_client),
                 // Not nought, so that readers meet offsets as real cameras have them.
-                rtp_base: (u32::from(config.number) + 1).wrapping_mul(0x9e37_79b1) ^ kind.len() as u32,
+                rtp_base: (u32::from(config.number) + 1).wrapping_mul(0x9e37_79b1)
+                    ^ kind.len() as u32,
                 epoch,
             }))
         };
@@ -115,7 +122,10 @@ impl Camera {
             number: config.number,
             username: config.username.clone(),
             streams: [stream("main", main)?, stream("sub", sub)?],
-            gate: Gate { mode: Mutex::new(Mode::Playing), changed: Condvar::new() },
+            gate: Gate {
+                mode: Mutex::new(Mode::Playing),
+                changed: Condvar::new(),
+            },
             feeders: Mutex::new(Vec::new()),
         })
     }
@@ -152,11 +162,20 @@ impl Camera {
 pub struct CameraControl {
     camera: Arc<Camera>,
     server: rtsp::RTSPServer,
+    guests: Guests,
 }
 
 impl CameraControl {
-    pub(super) fn new(camera: Arc<Camera>, server: rtsp::RTSPServer) -> CameraControl {
-        CameraControl { camera, server }
+    pub(super) fn new(
+        camera: Arc<Camera>,
+        server: rtsp::RTSPServer,
+        guests: Guests,
+    ) -> CameraControl {
+        CameraControl {
+            camera,
+            server,
+            guests,
+        }
     }
 
     /// RTSP goes on answering, no bytes are sent.
@@ -177,10 +196,7 @@ impl CameraControl {
                 mounts.remove_factory(&self.camera.path(stream));
             }
         }
-        let camera = &self.camera;
-        self.server.client_filter(Some(&mut |_, client| {
-            if watches(client, camera) { rtsp::RTSPFilterResult::Remove } else { rtsp::RTSPFilterResult::Keep }
-        }));
+        self.guests.dismiss(|client| watches(client, &self.camera));
         self.camera.join_feeders();
     }
 

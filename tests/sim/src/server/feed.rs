@@ -35,7 +35,12 @@ pub(super) struct Feeder {
 const RANDOM_OFFSET: u32 = u32::MAX;
 
 impl Feeder {
-    pub(super) fn new(camera: Arc<Camera>, stream: Arc<Stream>, source: gst_app::AppSrc, ended: Arc<AtomicBool>) -> Feeder {
+    pub(super) fn new(
+        camera: Arc<Camera>,
+        stream: Arc<Stream>,
+        source: gst_app::AppSrc,
+        ended: Arc<AtomicBool>,
+    ) -> Feeder {
         let now = stream.now_90k();
         let first = stream.program.timeline.start(now);
         let due = stream.program.timeline.at(first);
@@ -44,7 +49,15 @@ impl Feeder {
             zero_90k = zero_90k.saturating_sub(1);
         }
         let client = stream.new_client();
-        Feeder { camera, stream, source, ended, client, first, zero_90k }
+        Feeder {
+            camera,
+            stream,
+            source,
+            ended,
+            client,
+            first,
+            zero_90k,
+        }
     }
 
     /// Offset that puts the stream's one RTP time line on the wire.
@@ -82,7 +95,10 @@ impl Feeder {
             }
             if *mode == Mode::Paused {
                 was_paused = true;
-                mode = gate.changed().wait(mode).unwrap_or_else(PoisonError::into_inner);
+                mode = gate
+                    .changed()
+                    .wait(mode)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             if was_paused {
@@ -93,7 +109,11 @@ impl Feeder {
                 return Turn::Send;
             }
             let rest = Duration::from_nanos((due_90k - now) * 100_000 / 9 + 1);
-            mode = gate.changed().wait_timeout(mode, rest).unwrap_or_else(PoisonError::into_inner).0;
+            mode = gate
+                .changed()
+                .wait_timeout(mode, rest)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -122,7 +142,9 @@ impl Feeder {
     }
 
     fn line(&self, seq: u64, due: &Due<'_>) -> LogLine {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         LogLine {
             seq,
             camera: self.stream.camera.clone(),

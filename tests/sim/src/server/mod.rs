@@ -8,6 +8,7 @@
 
 mod camera;
 mod feed;
+mod guests;
 mod mount;
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ use crate::config::{CameraConfig, SimConfig};
 use crate::journal::JournalError;
 use crate::program::{self, Program, ProgramError};
 use camera::Camera;
+use guests::Guests;
 
 /// Why the cameras cannot serve.
 #[derive(Debug, Error)]
@@ -106,6 +108,7 @@ pub struct SimServer {
     address: SocketAddr,
     server: rtsp::RTSPServer,
     cameras: Vec<Arc<Camera>>,
+    guests: Guests,
     context: glib::MainContext,
     main_loop: glib::MainLoop,
     listening: Option<glib::SourceId>,
@@ -121,15 +124,20 @@ impl SimServer {
     pub fn start(config: SimConfig) -> Result<SimServer, ServerError> {
         gst::init().map_err(ServerError::Initialise)?;
         for path in [&config.log_dir, &config.cache_dir] {
-            std::fs::create_dir_all(path)
-                .map_err(|source| ServerError::Folder { path: path.clone(), source })?;
+            std::fs::create_dir_all(path).map_err(|source| ServerError::Folder {
+                path: path.clone(),
+                source,
+            })?;
         }
         let programs = prepare_all(&config)?;
         let epoch = Instant::now();
         let mut cameras = Vec::new();
         for (camera, programs) in config.cameras.iter().zip(programs) {
             let made = Camera::new(camera, programs, &config.log_dir, epoch).map_err(|source| {
-                ServerError::Log { camera: camera.name.clone(), source }
+                ServerError::Log {
+                    camera: camera.name.clone(),
+                    source,
+                }
             })?;
             cameras.push(Arc::new(made));
         }
@@ -141,7 +149,9 @@ impl SimServer {
         // Unlimited: a thread for each client. One for all lets a slow client stall the others.
         pool.set_max_threads(-1);
         server.set_thread_pool(Some(&pool));
-        let mounts = server.mount_points().ok_or(ServerError::SetUp { part: "mount points" })?;
+        let mounts = server.mount_points().ok_or(ServerError::SetUp {
+            part: "mount points",
+        })?;
         for camera in &cameras {
             mount::add(&mounts, camera);
         }
@@ -152,15 +162,29 @@ impl SimServer {
         Ok(running)
     }
 
-    fn listen(listen: SocketAddr, server: rtsp::RTSPServer, cameras: Vec<Arc<Camera>>) -> Result<SimServer, ServerError> {
+    fn listen(
+        listen: SocketAddr,
+        server: rtsp::RTSPServer,
+        cameras: Vec<Arc<Camera>>,
+    ) -> Result<SimServer, ServerError> {
         let context = glib::MainContext::new();
-        let listening = server.attach(Some(&context)).map_err(|_| ServerError::Listen { listen })?;
-        let port = u16::try_from(server.bound_port()).map_err(|_| ServerError::Listen { listen })?;
+        let guests = Guests::default();
+        guests.welcome(&server);
+        let listening = server
+            .attach(Some(&context))
+            .map_err(|_| ServerError::Listen { listen })?;
+        let port =
+            u16::try_from(server.bound_port()).map_err(|_| ServerError::Listen { listen })?;
         if let Some(pool) = server.session_pool() {
-            let cleanup = glib::timeout_source_new_seconds(CLEANUP_S, None, glib::Priority::DEFAULT, move || {
-                pool.cleanup();
-                glib::ControlFlow::Continue
-            });
+            let cleanup = glib::timeout_source_new_seconds(
+                CLEANUP_S,
+                None,
+                glib::Priority::DEFAULT,
+                move || {
+                    pool.cleanup();
+                    glib::ControlFlow::Continue
+                },
+            );
             cleanup.attach(Some(&context));
         }
         let main_loop = glib::MainLoop::new(Some(&context), false);
@@ -173,6 +197,7 @@ impl SimServer {
             address: SocketAddr::new(listen.ip(), port),
             server,
             cameras,
+            guests,
             context,
             main_loop,
             listening: Some(listening),
@@ -211,7 +236,11 @@ impl SimServer {
     /// Faults of a camera; `None` for an unknown name.
     pub fn camera(&self, name: &str) -> Option<CameraControl> {
         let camera = self.cameras.iter().find(|camera| camera.name == name)?;
-        Some(CameraControl::new(camera.clone(), self.server.clone()))
+        Some(CameraControl::new(
+            camera.clone(),
+            self.server.clone(),
+            self.guests.clone(),
+        ))
     }
 
     /// Ends every client and closes the port. Dropping does the same.
@@ -220,15 +249,31 @@ impl SimServer {
     }
 
     fn end(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if let Some(source) = self.listening.take().and_then(|id| self.context.find_source_by_id(&id)) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if let Some(source) = self
+            .listening
+            .take()
+            .and_then(|id| self.context.find_source_by_id(&id))
+        {
             source.destroy();
         }
         for camera in &self.cameras {
             camera.switch_off();
         }
-        self.server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
-        self.main_loop.quit();
+        self.guests.dismiss(|_| true);
+        if let Some(pool) = self.server.session_pool() {
+            // UDP sessions outlive their connection.
+            pool.filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
+        }
+        // From inside the loop: quitting a loop that has not begun to run is forgotten.
+        let main_loop = self.main_loop.clone();
+        let quit = glib::idle_source_new(None, glib::Priority::DEFAULT, move || {
+            main_loop.quit();
+            glib::ControlFlow::Break
+        });
+        quit.attach(Some(&self.context));
         // A panicking accept loop has nothing left to end.
         let _ = thread.join();
         for camera in &self.cameras {
@@ -237,8 +282,12 @@ impl SimServer {
     }
 
     fn write_ready(&self, path: &std::path::Path) -> Result<(), ServerError> {
-        let ready = |source| ServerError::Ready { path: path.to_owned(), source };
-        let text = serde_json::to_vec_pretty(&self.cameras()).map_err(|error| ready(error.into()))?;
+        let ready = |source| ServerError::Ready {
+            path: path.to_owned(),
+            source,
+        };
+        let text =
+            serde_json::to_vec_pretty(&self.cameras()).map_err(|error| ready(error.into()))?;
         let aside = path.with_extension(format!("tmp{}", std::process::id()));
         std::fs::write(&aside, text).map_err(ready)?;
         std::fs::rename(&aside, path).map_err(ready)
@@ -255,16 +304,27 @@ impl Drop for SimServer {
 fn prepare_all(config: &SimConfig) -> Result<Vec<[Program; 2]>, ServerError> {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let prepare = |camera: &CameraConfig| {
-        program::prepare(&camera.source, camera.codec, &config.cache_dir)
-            .map_err(|source| ServerError::Prepare { camera: camera.name.clone(), source })
+        program::prepare(&camera.source, camera.codec, &config.cache_dir).map_err(|source| {
+            ServerError::Prepare {
+                camera: camera.name.clone(),
+                source,
+            }
+        })
     };
     let mut programs = Vec::new();
     for group in config.cameras.chunks(at_once) {
         let made: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = group.iter().map(|camera| scope.spawn(|| prepare(camera))).collect();
+            let threads: Vec<_> = group
+                .iter()
+                .map(|camera| scope.spawn(|| prepare(camera)))
+                .collect();
             threads
                 .into_iter()
-                .map(|thread| thread.join().unwrap_or(Err(ServerError::SetUp { part: "a rendering thread" })))
+                .map(|thread| {
+                    thread.join().unwrap_or(Err(ServerError::SetUp {
+                        part: "a rendering thread",
+                    }))
+                })
                 .collect()
         });
         for program in made {

@@ -89,7 +89,10 @@ fn configure(camera: &Arc<Camera>, stream: &Arc<Stream>, media: &rtsp::RTSPMedia
         waking.gate.wake();
     });
     let name = format!("feed-{}", stream.kind);
-    match std::thread::Builder::new().name(name).spawn(move || feeder.run()) {
+    match std::thread::Builder::new()
+        .name(name)
+        .spawn(move || feeder.run())
+    {
         Ok(thread) => camera.keep_feeder(thread),
         Err(error) => error!(camera = %camera.name, %error, "feeder does not start"),
     }
