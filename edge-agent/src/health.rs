@@ -1,1 +1,61 @@
+//! How this box is, told each half minute.
 
+use crate::clock::Timekeeper;
+use crate::hardware;
+use crate::identity::Identity;
+use crate::index::{Index, IndexError};
+use campanile_proto::edge::v1::EdgeHealth;
+use campanile_proto::kind::Chain;
+use campanile_proto::time::Clock;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const INTERVAL: Duration = Duration::from_secs(30);
+
+pub struct Health {
+    pub identity: Identity,
+    pub index: Index,
+    pub clock: Arc<dyn Clock>,
+    pub timekeeper: Arc<Timekeeper>,
+    pub media_dir: PathBuf,
+    pub analyse_restarts: Arc<AtomicU64>,
+}
+
+impl Health {
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.once().await {
+                tracing::error!(error = %Chain(&error), "health not reported");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<(), IndexError> {
+        let waiting = self.index.progress().await?.waiting;
+        let disk = hardware::disk(&self.media_dir);
+        let (source, uncertainty_us) = self.timekeeper.belief();
+        let expires = self.identity.validity().map_or(0, |(_, until)| until);
+        let health = EdgeHealth {
+            at: Some(self.clock.instant(uncertainty_us)),
+            software: concat!("campanile-edge ", env!("CARGO_PKG_VERSION")).to_owned(),
+            disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
+            disk_total_bytes: disk.map_or(0, |disk| disk.total_bytes),
+            memory_bytes: hardware::resident_bytes(),
+            load: hardware::load(),
+            outbox_waiting: waiting,
+            clock: source.into(),
+            clock_uncertainty_us: uncertainty_us,
+            analyse_restarts: self.analyse_restarts.load(Ordering::Relaxed),
+            certificate_expires_us: u64::try_from(expires).unwrap_or(0) * 1_000_000,
+            temperature_celsius: hardware::temperature_celsius(),
+        };
+        self.index.health(self.identity.edge, health, self.clock.utc()).await
+    }
+}

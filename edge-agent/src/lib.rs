@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod analyse;
 pub mod camera;
+pub mod clock;
 pub mod config;
 pub mod facts;
 pub mod hardware;
@@ -19,3 +20,8 @@ pub mod motion;
 pub mod record;
 pub mod supervise;
 pub mod uplink;
+
+#[cfg(test)]
+mod fake_hub;
+#[cfg(test)]
+mod specimen;

@@ -1,1 +1,183 @@
-fn main() {}
+//! `campanile-edge`: parse, build, run, end.
+
+use campanile_proto::kind::Chain;
+use campanile_proto::time::SystemClock;
+use clap::{Parser, Subcommand, ValueEnum};
+use edge_agent::clock::Timekeeper;
+use edge_agent::config::{Config, ConfigError};
+use edge_agent::identity::{IdentityError, IdentityFolder, Token, enrol};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// EX_SOFTWARE of sysexits.h.
+const EXIT_SOFTWARE: u8 = 70;
+/// A second signal: 128 + SIGINT.
+const EXIT_AT_ONCE: i32 = 130;
+
+/// Records the cameras beside it and reports to its hub.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// How log lines look, on standard error.
+    #[arg(long, value_enum, default_value = "text", global = true)]
+    log: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Records and reports until it is told to stop.
+    Run {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Makes this box one of a hub's, with the token that `campanile-hub edges token` printed.
+    Enrol {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// File that holds the token, or - for standard input; never the token itself.
+        #[arg(long, value_name = "FILE|-")]
+        token_file: String,
+        /// Gives a box that is enrolled already a new identity.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Reads the configuration and says everything that is wrong with it.
+    CheckConfig {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Looks for motion in a stream that the agent hands over; started by the agent alone.
+    #[command(hide = true)]
+    Analyse,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::Analyse) {
+        return analyse();
+    }
+    // Two providers end up in the tree; without a choice rustls panics at the first handshake.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("campanile-edge: a TLS provider was installed before main");
+        return ExitCode::from(EXIT_SOFTWARE);
+    }
+    log_to_stderr(arguments.log);
+    match arguments.command {
+        Command::Run { config } => with_config(&config, run),
+        Command::Enrol { config, token_file, replace } => {
+            with_config(&config, |config| enrol_this_box(&config, &token_file, replace))
+        }
+        Command::CheckConfig { config } => with_config(&config, |config| {
+            println!("{}: {} cameras, no problem found", config.name, config.cameras.len());
+            ExitCode::SUCCESS
+        }),
+        Command::Analyse => ExitCode::from(EXIT_SOFTWARE),
+    }
+}
+
+/// The sandboxed child: no runtime, no log file, one socket.
+fn analyse() -> ExitCode {
+    match edge_agent::analyse::child::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("campanile-edge analyse: {}", Chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CAMPANILE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Bad configuration: every problem, exit code 64.
+fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => then(config),
+        Err(error) => {
+            eprintln!("campanile-edge: {}", Chain(&error));
+            ExitCode::from(ConfigError::EXIT_CODE)
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn run(config: Config) -> ExitCode {
+    let outcome = runtime().map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(async {
+            let stop = CancellationToken::new();
+            stop_on_signals(stop.clone())?;
+            Ok(edge_agent::agent::run(config, Arc::new(SystemClock::new()), stop).await?)
+        });
+        // A camera's thread that hangs in a driver does not hold the process.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("campanile-edge: {error:#}");
+            ExitCode::from(EXIT_SOFTWARE)
+        }
+    }
+}
+
+/// The first signal asks for an orderly end, the second ends at once.
+fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(EXIT_AT_ONCE);
+            }
+            tracing::info!("stopping");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn enrol_this_box(config: &Config, token_file: &str, replace: bool) -> ExitCode {
+    let enrolling = || -> Result<_, IdentityError> {
+        let token = Token::read(token_file)?;
+        let folder = IdentityFolder::open(&config.state_dir)?;
+        let now = Timekeeper::open(&config.state_dir, Arc::new(SystemClock::new())).latest();
+        let runtime =
+            runtime().map_err(|source| IdentityError::Read { path: config.state_dir.clone(), source })?;
+        runtime.block_on(enrol(&folder, &token, &config.name, now, replace))
+    };
+    match enrolling() {
+        Ok(identity) => {
+            println!("enrolled at {} as {}", identity.organisation_name, identity.edge);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("campanile-edge: {}", Chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

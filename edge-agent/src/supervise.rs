@@ -1,1 +1,149 @@
+//! The tasks of one camera: a reader for each stream, the analysis, the thread that writes.
 
+use crate::analyse::parent::Analyser;
+use crate::camera::board::Board;
+use crate::camera::reader::{Analyse, Reader};
+use crate::config::CameraConfig;
+use crate::facts::Facts;
+use crate::keys::KeysWatch;
+use crate::media::gst::RtspOpener;
+use crate::media::stamp::{Believe, Stamper};
+use crate::media::{Address, Opener, SourceError};
+use crate::record::recorder::{Setting, Writing};
+use crate::record::segment::Signer;
+use crate::record::store::Store;
+use crate::record::{Live, Recorder};
+use campanile_proto::ids::CameraId;
+use campanile_proto::time::Clock;
+use campanile_proto::types::v1::Stream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::record::recorder::EdgeIdentity;
+
+/// What a camera needs of the rest of the agent.
+#[derive(Clone)]
+pub struct Dependencies {
+    pub clock: Arc<dyn Clock>,
+    /// How far the clock is trusted; asked at most once a second.
+    pub believe: Believe,
+    pub keys: KeysWatch,
+    pub facts: Facts,
+    pub media_dir: PathBuf,
+    pub identity: Option<EdgeIdentity>,
+    pub record_in_clear: bool,
+    pub signer: Option<Signer>,
+    pub retention_days: u32,
+    pub live: Live,
+    /// The program that knows the command `analyse`; none: nothing is analysed.
+    pub analyser: Option<PathBuf>,
+}
+
+/// Why a camera's tasks cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    #[error("streams cannot be opened on this machine")]
+    Media(#[source] SourceError),
+    #[error("no thread can be started for the recorder")]
+    Thread(#[source] std::io::Error),
+}
+
+impl SuperviseError {
+    pub fn kind(&self) -> campanile_proto::kind::Kind {
+        campanile_proto::kind::Kind::Internal
+    }
+}
+
+/// One camera.
+pub struct Camera {
+    id: CameraId,
+    readers: Vec<Reader>,
+    analyser: Option<Analyser>,
+    writing: Writing,
+}
+
+impl Camera {
+    pub fn new(config: Arc<CameraConfig>, id: CameraId, deps: Dependencies) -> Result<Self, SuperviseError> {
+        let stamper = Stamper::new(deps.clock.clone(), deps.believe.clone());
+        let opener = Arc::new(RtspOpener::new(stamper.clone()).map_err(SuperviseError::Media)?);
+        Self::with_opener(&config, id, &deps, stamper, opener)
+    }
+
+    /// As `new`, over another way to open streams.
+    pub fn with_opener(
+        config: &CameraConfig,
+        id: CameraId,
+        deps: &Dependencies,
+        stamper: Stamper,
+        opener: Arc<dyn Opener>,
+    ) -> Result<Self, SuperviseError> {
+        let setting = Setting {
+            camera: id,
+            store: Store::new(deps.media_dir.clone()),
+            stamper: stamper.clone(),
+            keys: deps.keys.clone(),
+            identity: deps.identity,
+            record_in_clear: deps.record_in_clear,
+            retention_days: deps.retention_days,
+            signer: deps.signer.clone(),
+            facts: deps.facts.clone(),
+            live: deps.live.clone(),
+        };
+        let (recorder, writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
+        let program = deps.analyser.clone().filter(|_| config.analyse);
+        let (analyser, feed) = program
+            .map(|program| Analyser::new(program, id, recorder.clone(), deps.facts.clone()))
+            .unzip();
+        let (for_main, for_sub) = match (feed, &config.sub) {
+            (None, _) => (Analyse::Nothing, Analyse::Nothing),
+            (Some(feed), None) => (Analyse::Keys(feed), Analyse::Nothing),
+            (Some(feed), Some(_)) => (Analyse::Nothing, Analyse::All(feed)),
+        };
+        let board = Board::new(config, id, deps.facts.clone());
+        let reader = |stream, url: &String, analyse| Reader {
+            camera: id,
+            stream,
+            address: Address {
+                url: url.clone(),
+                username: config.username.clone(),
+                password: config.password.clone(),
+                transport: config.transport,
+            },
+            opener: opener.clone(),
+            recorder: recorder.clone(),
+            analyse,
+            board: board.clone(),
+            facts: deps.facts.clone(),
+            stamper: stamper.clone(),
+            keys: deps.keys.clone(),
+            record_in_clear: deps.record_in_clear,
+        };
+        let mut readers = vec![reader(Stream::Main, &config.main, for_main)];
+        if let Some(sub) = &config.sub {
+            readers.push(reader(Stream::Sub, sub, for_sub));
+        }
+        Ok(Self { id, readers, analyser, writing })
+    }
+
+    /// Runs until stopped, and ends when everything is on disk.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for reader in self.readers {
+            tasks.spawn(reader.run(stop.clone()));
+        }
+        if let Some(analyser) = self.analyser {
+            tasks.spawn(analyser.run(stop.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(camera = %self.id, %error, "a camera's task broke off");
+            }
+        }
+        let writing = self.writing;
+        if !tokio::task::spawn_blocking(move || writing.finish()).await.unwrap_or(false) {
+            tracing::error!(camera = %self.id, "the recorder's thread broke off");
+        }
+    }
+}

@@ -1,1 +1,18 @@
+//! Recording: access units become fragments, fragments become sealed records of segment files.
+//!
+//! Belongs here: when a fragment and a segment end, how they are written, sealed and read back, where they lie.
+//! Does not belong here: connections to cameras (`media`, `camera`), what is in a picture (`analyse`, `motion`).
+//! Invariant: nothing here decodes, and nothing here waits for motion, the index, another camera or the hub.
 
+pub mod fmp4;
+pub mod fragment;
+mod lane;
+pub mod live;
+pub mod recorder;
+pub mod retain;
+pub mod rotate;
+pub mod segment;
+pub mod store;
+
+pub use live::Live;
+pub use recorder::Recorder;

@@ -1,0 +1,143 @@
+//! The agent's wiring: who is started with what, who watches whom, and in which order all of it ends.
+//!
+//! Belongs here: making the parts, joining their tasks, the shutdown order.
+//! Does not belong here: what any part does.
+//! Invariant: cameras record before anything else is ready and after everything else failed; only a disk or a
+//! configuration that cannot be used keeps them from it.
+
+mod cameras;
+mod notify;
+mod services;
+
+use crate::clock::Timekeeper;
+use crate::config::Config;
+use crate::identity::{IdentityError, IdentityFolder};
+use crate::index::{Index, IndexError};
+use campanile_proto::kind::Kind;
+use campanile_proto::time::Clock;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often an un-enrolled box looks whether it was enrolled.
+const ENROLMENT_CHECK: Duration = Duration::from_secs(1);
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// Cameras close their segments within this; a fragment is one second.
+const CAMERAS_DEADLINE: Duration = Duration::from_secs(8);
+/// The last states of segments and cameras go out within this, if the hub is there.
+const UPLINK_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Why the agent cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("cannot make the folder {path}")]
+    MakeFolder { path: PathBuf, source: std::io::Error },
+    #[error("cannot use the identity of this box")]
+    Identity(#[from] IdentityError),
+    #[error("cannot use the index")]
+    Index(#[from] IndexError),
+    #[error("the part {0} ended by itself")]
+    Ended(&'static str),
+}
+
+impl AgentError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::MakeFolder { .. } | Self::Ended(_) => Kind::Internal,
+            Self::Identity(error) => error.kind(),
+            Self::Index(error) => error.kind(),
+        }
+    }
+}
+
+/// What lives as long as the process.
+pub(crate) struct Parts {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub timekeeper: Arc<Timekeeper>,
+    pub folder: IdentityFolder,
+    pub index: Index,
+}
+
+/// Runs until `stop`; starts anew from within when the box is enrolled.
+pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> Result<(), AgentError> {
+    for path in [&config.state_dir, &config.media_dir] {
+        make_folder(path)?;
+    }
+    let folder = IdentityFolder::open(&config.state_dir)?;
+    let timekeeper = Arc::new(Timekeeper::open(&config.state_dir, clock.clone()));
+    let index = Index::open(&config.state_dir.join("index.sqlite"))?;
+    let parts = Parts { config, clock, timekeeper, folder, index };
+    let keep_time = tokio::spawn(keep_time(parts.timekeeper.clone()));
+    let outcome = lives(&parts, &stop).await;
+    keep_time.abort();
+    notify::systemd("STOPPING=1");
+    if let Err(error) = parts.index.flush().await {
+        tracing::error!(error = %campanile_proto::kind::Chain(&error), "index not flushed");
+    }
+    outcome
+}
+
+/// One life a state of enrolment.
+async fn lives(parts: &Parts, stop: &CancellationToken) -> Result<(), AgentError> {
+    while !stop.is_cancelled() {
+        let identity = parts.folder.load()?;
+        let life = stop.child_token();
+        match &identity {
+            Some(identity) => {
+                tracing::info!(edge = %identity.edge, organisation = %identity.organisation_name, "enrolled");
+                notify::systemd("READY=1\nSTATUS=recording");
+                services::live(parts, Some(identity.clone()), life).await?;
+            }
+            None => {
+                let enrolled = enrolled(&parts.folder);
+                notify::systemd("READY=1\nSTATUS=waiting for enrolment");
+                if parts.config.record_in_clear {
+                    tracing::warn!("not enrolled: recording in clear, as record_in_clear says");
+                    let living = services::live(parts, None, life.clone());
+                    tokio::pin!(living);
+                    tokio::select! {
+                        outcome = &mut living => outcome?,
+                        () = enrolled => {
+                            life.cancel();
+                            living.await?;
+                        }
+                    }
+                } else {
+                    tracing::warn!("not enrolled: nothing is recorded; run `campanile-edge enrol`");
+                    tokio::select! {
+                        () = enrolled => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn enrolled(folder: &IdentityFolder) {
+    while !matches!(folder.load(), Ok(Some(_))) {
+        tokio::time::sleep(ENROLMENT_CHECK).await;
+    }
+}
+
+async fn keep_time(timekeeper: Arc<Timekeeper>) {
+    loop {
+        if let Err(error) = timekeeper.persist() {
+            tracing::warn!(%error, "time not written down");
+        }
+        tokio::time::sleep(CLOCK_INTERVAL).await;
+    }
+}
+
+/// Readable to this user only: what a box knows is nobody else's.
+fn make_folder(path: &Path) -> Result<(), AgentError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| AgentError::MakeFolder { path: path.to_owned(), source })
+}

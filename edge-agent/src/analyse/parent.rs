@@ -1,0 +1,286 @@
+//! The agent's side: keeps a child at work, never waits for it.
+
+use super::frame::{Frame, HEAD_BYTES};
+use crate::facts::{Fact, Facts};
+use crate::media::{AccessUnit, StreamFormat};
+use crate::record::Recorder;
+use crate::record::recorder::IndexOrder;
+use bytes::{Bytes, BytesMut};
+use campanile_proto::ids::{CameraId, ObjectId};
+use campanile_proto::types::v1::index_record::Content;
+use campanile_proto::types::v1::{IndexRecord, Instant};
+use prost::Message;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Units that wait for a slow child: 4 s of 15 pictures a second. More are dropped up to the next key frame, and
+/// their seconds were not looked at.
+const QUEUE: usize = 64;
+/// A child that takes nothing for this long hangs.
+const HANG: Duration = Duration::from_secs(10);
+/// To say its last when its socket is closed.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// After a crash; doubles up to the second value.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// A thumbnail of 320 pixels takes about 15 KB.
+const MAX_RECORD: usize = 256 << 10;
+/// Variables the child may see; passwords of cameras may stand in others.
+const ENVIRONMENT: &[&str] = &[
+    "PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "GST_PLUGIN_PATH", "GST_PLUGIN_SYSTEM_PATH",
+    "GST_PLUGIN_SYSTEM_PATH_1_0", "GST_REGISTRY", "GST_PLUGIN_SCANNER",
+];
+
+enum Work {
+    Format(Arc<StreamFormat>),
+    Unit(AccessUnit),
+}
+
+/// Gives units to an [`Analyser`]; never waits.
+pub struct Feed {
+    work: mpsc::Sender<Work>,
+    /// Units were dropped: decoding starts again at a key frame.
+    needs_key: bool,
+}
+
+/// Looks for motion in one stream of one camera.
+pub struct Analyser {
+    program: PathBuf,
+    camera: CameraId,
+    recorder: Recorder,
+    facts: Facts,
+    work: mpsc::Receiver<Work>,
+}
+
+/// Why a child is not at work any more.
+enum Over {
+    /// Nobody feeds it, or the agent stops.
+    Stopped,
+    NewFormat(Arc<StreamFormat>),
+    Died,
+    Hangs,
+}
+
+impl Feed {
+    pub fn format(&mut self, format: &Arc<StreamFormat>) {
+        self.needs_key |= self.work.try_send(Work::Format(format.clone())).is_err();
+    }
+
+    pub fn unit(&mut self, unit: &AccessUnit) {
+        if self.needs_key && !unit.key {
+            return;
+        }
+        self.needs_key = self.work.try_send(Work::Unit(unit.clone())).is_err();
+    }
+}
+
+impl Analyser {
+    /// `program` is this binary, which knows the command `analyse`.
+    pub fn new(program: PathBuf, camera: CameraId, recorder: Recorder, facts: Facts) -> (Self, Feed) {
+        let (sender, work) = mpsc::channel(QUEUE);
+        (Self { program, camera, recorder, facts, work }, Feed { work: sender, needs_key: true })
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut rest = FIRST_REST;
+        let mut format = None;
+        loop {
+            let Some(known) = self.await_format(format.take(), &stop).await else { return };
+            let started = tokio::time::Instant::now();
+            match self.attend(&known, &stop).await {
+                Over::Stopped => return,
+                Over::NewFormat(new) => format = Some(new),
+                over @ (Over::Died | Over::Hangs) => {
+                    let what = if matches!(over, Over::Hangs) { "it took nothing for 10 s" } else { "it ended" };
+                    tracing::warn!(camera = %self.camera, reason = what, "analysis starts again");
+                    self.facts.tell(Fact::AnalyseRestarted(self.camera));
+                    if started.elapsed() > LONGEST_REST {
+                        rest = FIRST_REST;
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(rest) => {}
+                    }
+                    rest = (rest * 2).min(LONGEST_REST);
+                    format = Some(known);
+                }
+            }
+        }
+    }
+
+    /// The newest format there is.
+    async fn await_format(
+        &mut self,
+        mut known: Option<Arc<StreamFormat>>,
+        stop: &CancellationToken,
+    ) -> Option<Arc<StreamFormat>> {
+        while known.is_none() {
+            let work = tokio::select! {
+                () = stop.cancelled() => return None,
+                work = self.work.recv() => work?,
+            };
+            if let Work::Format(format) = work {
+                known = Some(format);
+            }
+        }
+        known
+    }
+
+    /// One child from birth to death.
+    async fn attend(&mut self, format: &Arc<StreamFormat>, stop: &CancellationToken) -> Over {
+        let (mut child, socket) = match self.spawn() {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                tracing::error!(camera = %self.camera, %error, "analysis cannot be started");
+                return Over::Died;
+            }
+        };
+        let (from_child, mut to_child) = socket.into_split();
+        let listener = Listener {
+            camera: self.camera,
+            recorder: self.recorder.clone(),
+            from_child,
+            ongoing: HashMap::new(),
+        };
+        let listening: JoinHandle<()> = tokio::spawn(listener.run());
+        let begin = Frame::Begin { camera: self.camera, format: format.as_ref().clone() };
+        let over = match write(&mut to_child, &begin).await {
+            Ok(()) => self.feed(&mut to_child, stop).await,
+            Err(over) => over,
+        };
+        drop(to_child);
+        let farewell = if matches!(over, Over::Hangs) { Duration::ZERO } else { FAREWELL };
+        if tokio::time::timeout(farewell, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+        if let Err(error) = listening.await {
+            tracing::error!(camera = %self.camera, %error, "what analysis found was not taken");
+        }
+        over
+    }
+
+    async fn feed(&mut self, to_child: &mut OwnedWriteHalf, stop: &CancellationToken) -> Over {
+        let mut started = false;
+        loop {
+            let work = tokio::select! {
+                () = stop.cancelled() => return Over::Stopped,
+                work = self.work.recv() => work,
+            };
+            match work {
+                None => return Over::Stopped,
+                Some(Work::Format(format)) => return Over::NewFormat(format),
+                Some(Work::Unit(unit)) => {
+                    started |= unit.key;
+                    if !started {
+                        continue;
+                    }
+                    let AccessUnit { pts_90k, arrival, data, .. } = unit;
+                    if let Err(over) = write(to_child, &Frame::Unit { pts_90k, arrival, data }).await {
+                        return over;
+                    }
+                }
+            }
+        }
+    }
+
+    fn spawn(&self) -> std::io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let kept = ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+        let child = Command::new(&self.program)
+            .arg("analyse")
+            .env_clear()
+            .envs(kept)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok((child, UnixStream::from_std(ours)?))
+    }
+}
+
+async fn write(to_child: &mut OwnedWriteHalf, frame: &Frame) -> Result<(), Over> {
+    match tokio::time::timeout(HANG, to_child.write_all(&frame.encode())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Over::Died),
+        Err(_) => Err(Over::Hangs),
+    }
+}
+
+/// Takes what one child says.
+struct Listener {
+    camera: CameraId,
+    recorder: Recorder,
+    from_child: OwnedReadHalf,
+    /// Events that have not ended, by object, with their newest revision.
+    ongoing: HashMap<ObjectId, (u64, Instant, IndexRecord)>,
+}
+
+impl Listener {
+    async fn run(mut self) {
+        while let Some(frame) = self.next().await {
+            match frame {
+                Frame::Ready { sandbox } => tracing::info!(camera = %self.camera, %sandbox, "analysis begins"),
+                Frame::Found { object, revision, at, record } => self.take(object, revision, at, record),
+                Frame::Begin { .. } | Frame::Unit { .. } => break,
+            }
+        }
+        // What a dead child left open ends where it was last seen.
+        for (object, (revision, at, mut record)) in std::mem::take(&mut self.ongoing) {
+            if let Some(Content::Event(event)) = &mut record.content {
+                event.ongoing = false;
+            }
+            self.order(object, revision + 1, at, record.encode_to_vec().into());
+        }
+    }
+
+    async fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; HEAD_BYTES];
+        self.from_child.read_exact(&mut head).await.ok()?;
+        let size = Frame::body_bytes(&head).ok().filter(|size| *size <= MAX_RECORD)?;
+        let mut body = BytesMut::zeroed(size);
+        self.from_child.read_exact(&mut body).await.ok()?;
+        Frame::decode(head[0], body.freeze()).ok()
+    }
+
+    /// A child that was taken over may lie about what moves, and about nothing else.
+    fn take(&mut self, object: ObjectId, revision: u64, at: Instant, record: Bytes) {
+        let Ok(said) = IndexRecord::decode(record.clone()) else { return };
+        let camera = match &said.content {
+            Some(Content::Motion(motion)) => &motion.camera_id,
+            Some(Content::Event(event)) => &event.camera_id,
+            Some(Content::Thumbnail(thumbnail)) => &thumbnail.camera_id,
+            None => return,
+        };
+        if CameraId::try_from(camera) != Ok(self.camera) {
+            return;
+        }
+        if let Some(Content::Event(event)) = &said.content {
+            if event.ongoing {
+                self.ongoing.insert(object, (revision, at.clone(), said));
+            } else {
+                self.ongoing.remove(&object);
+            }
+        }
+        self.order(object, revision, at, record);
+    }
+
+    fn order(&self, object: ObjectId, revision: u64, arrival: Instant, record: Bytes) {
+        if self.recorder.index(IndexOrder { object, revision, arrival, record }).is_err() {
+            tracing::warn!(camera = %self.camera, "a finding was lost: the disk does not keep up");
+        }
+    }
+}

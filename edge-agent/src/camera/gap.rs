@@ -1,0 +1,85 @@
+//! Times without recording, each told from its start to its end under one id. Pure.
+
+use campanile_proto::edge::v1::{CameraCondition, Gap};
+use campanile_proto::ids::{CameraId, ObjectId};
+use campanile_proto::types::v1::{Instant, Stream};
+
+/// One stream's gaps.
+#[derive(Debug)]
+pub struct Gaps {
+    camera: CameraId,
+    stream: Stream,
+    /// Until when there is footage, or since when there could be.
+    covered: Instant,
+    open: Option<(ObjectId, Gap)>,
+}
+
+impl Gaps {
+    pub fn new(camera: CameraId, stream: Stream, now: Instant) -> Self {
+        Self { camera, stream, covered: now, open: None }
+    }
+
+    /// Nothing is recorded, for this cause. Told when it begins and when its cause changes.
+    pub fn missing(&mut self, now: &Instant, cause: CameraCondition) -> Option<(ObjectId, Gap)> {
+        let (object, mut gap) = match self.open.take() {
+            Some((object, gap)) if gap.cause() == cause => {
+                self.open = Some((object, gap));
+                return None;
+            }
+            Some(other) => other,
+            None => (ObjectId::random(), self.begin()),
+        };
+        gap.cause = cause.into();
+        gap.end = Some(now.clone());
+        self.open = Some((object, gap.clone()));
+        Some((object, gap))
+    }
+
+    /// Footage from `start` to `end` was recorded. Tells the gap that ends with it.
+    pub fn recorded(&mut self, start: &Instant, end: &Instant) -> Option<(ObjectId, Gap)> {
+        self.covered = end.clone();
+        let (object, mut gap) = self.open.take()?;
+        gap.end = Some(start.clone());
+        gap.ongoing = false;
+        Some((object, gap))
+    }
+
+    /// The agent stops.
+    pub fn finish(&mut self, now: &Instant) -> Option<(ObjectId, Gap)> {
+        self.open.take().map(|(object, gap)| (object, Gap { end: Some(now.clone()), ongoing: false, ..gap }))
+    }
+
+    fn begin(&self) -> Gap {
+        Gap {
+            camera_id: self.camera.into(),
+            stream: self.stream.into(),
+            start: Some(self.covered.clone()),
+            end: None,
+            ongoing: true,
+            cause: CameraCondition::Unspecified.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Instant {
+        Instant { mono_us: seconds * 1_000_000, ..Default::default() }
+    }
+
+    #[test]
+    fn a_gap_is_one_object_from_the_last_footage_to_the_next() {
+        let mut gaps = Gaps::new(CameraId::random(), Stream::Main, at(0));
+        assert_eq!(gaps.recorded(&at(1), &at(2)), None);
+        let (id, begun) = gaps.missing(&at(7), CameraCondition::NoBytes).unwrap();
+        assert_eq!((begun.start, begun.ongoing), (Some(at(2)), true));
+        assert_eq!(gaps.missing(&at(8), CameraCondition::NoBytes), None);
+        let (same, changed) = gaps.missing(&at(9), CameraCondition::Unreachable).unwrap();
+        assert_eq!((same, changed.cause()), (id, CameraCondition::Unreachable));
+        let (same, ended) = gaps.recorded(&at(20), &at(21)).unwrap();
+        assert_eq!((same, ended.end, ended.ongoing), (id, Some(at(20)), false));
+        assert_ne!(gaps.missing(&at(30), CameraCondition::NoBytes).unwrap().0, id);
+    }
+}

@@ -1,0 +1,222 @@
+//! Reads one stream for as long as the agent runs: connect, record, and connect again.
+
+use super::board::Board;
+use super::connection::Connection;
+use super::gap::Gaps;
+use crate::analyse::parent::Feed;
+use crate::facts::{Fact, Facts};
+use crate::keys::KeysWatch;
+use crate::media::stamp::Stamper;
+use crate::media::{AccessUnit, Address, Item, Opener, Source, SourceError, StreamFormat};
+use crate::record::Recorder;
+use crate::record::fragment::{Fragment, Fragmenter};
+use crate::record::recorder::MediaOrder;
+use campanile_proto::edge::v1::CameraCondition;
+use campanile_proto::ids::{CameraId, RunId};
+use campanile_proto::types::v1::Stream;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// No picture for this long ends a connection.
+const WATCHDOG: Duration = Duration::from_secs(5);
+/// The first picture waits for a connection and for a key frame.
+const FIRST_PICTURE: Duration = Duration::from_secs(20);
+/// A fragment is closed when nothing followed for this long, so that a stall keeps little from the disk.
+const STALL_US: i64 = 1_500_000;
+const TICK: Duration = Duration::from_millis(500);
+
+/// What is fed to the analysis.
+pub enum Analyse {
+    Nothing,
+    /// Every unit: a sub-stream.
+    All(Feed),
+    /// Key frames only: a main stream without a sub-stream beside it.
+    Keys(Feed),
+}
+
+/// One stream of one camera.
+pub struct Reader {
+    pub camera: CameraId,
+    pub stream: Stream,
+    pub address: Address,
+    pub opener: Arc<dyn Opener>,
+    pub recorder: Recorder,
+    pub analyse: Analyse,
+    pub board: Board,
+    pub facts: Facts,
+    pub stamper: Stamper,
+    pub keys: KeysWatch,
+    pub record_in_clear: bool,
+}
+
+/// The run that is being recorded.
+struct Run {
+    id: RunId,
+    format: Arc<StreamFormat>,
+    fragmenter: Fragmenter,
+    next_index: u64,
+}
+
+impl Reader {
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut gaps = Gaps::new(self.camera, self.stream, self.stamper.now());
+        let mut connection = Connection::default();
+        self.say(CameraCondition::Connecting, "");
+        while self.await_keys(&mut gaps, &stop).await {
+            let started = Instant::now();
+            let error = match self.open().await {
+                Ok(source) => self.record(source, &mut gaps, &stop).await,
+                Err(error) => Some(error),
+            };
+            self.recorder.end_run(self.stream);
+            let Some(error) = error else { break };
+            let condition = error.condition();
+            self.say(condition, &error.to_string());
+            self.gap(gaps.missing(&self.stamper.now(), condition));
+            let wait = connection.failed(condition, started.elapsed(), random());
+            tracing::warn!(
+                camera = %self.camera, stream = ?self.stream, %error, wait_ms = wait.as_millis() as u64, "source lost"
+            );
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.gap(gaps.finish(&self.stamper.now()));
+    }
+
+    /// Waits until recording is allowed; false when stopped.
+    async fn await_keys(&mut self, gaps: &mut Gaps, stop: &CancellationToken) -> bool {
+        while !self.record_in_clear && self.keys.borrow_and_update().is_none() {
+            self.say(CameraCondition::NoSealingKeys, "the box is not enrolled: there are no keys to seal to");
+            self.gap(gaps.missing(&self.stamper.now(), CameraCondition::NoSealingKeys));
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                changed = self.keys.changed() => if changed.is_err() {
+                    // Nobody will ever bring keys.
+                    stop.cancelled().await;
+                    return false;
+                }
+            }
+        }
+        !stop.is_cancelled()
+    }
+
+    async fn open(&self) -> Result<Source, SourceError> {
+        let (opener, address) = (self.opener.clone(), self.address.clone());
+        tokio::task::spawn_blocking(move || opener.open(&address))
+            .await
+            .unwrap_or_else(|_| Err(SourceError::Machine("opening the stream failed".into())))
+    }
+
+    /// Records until the source ends; `None` when stopped.
+    async fn record(&mut self, mut source: Source, gaps: &mut Gaps, stop: &CancellationToken) -> Option<SourceError> {
+        let mut run: Option<Run> = None;
+        let mut deadline = Instant::now() + FIRST_PICTURE;
+        let mut trouble = self.recorder.trouble();
+        let mut tick = tokio::time::interval(TICK);
+        let ended = loop {
+            tokio::select! {
+                () = stop.cancelled() => break None,
+                item = source.items.recv() => match item {
+                    None => break Some(SourceError::Ended("the connection broke".into())),
+                    Some(Err(error)) => break Some(error),
+                    Some(Ok(Item::Format(format))) => {
+                        self.finish_run(&mut run, gaps);
+                        run = Some(self.begin_run(format));
+                        deadline = deadline.max(Instant::now() + WATCHDOG);
+                    }
+                    Some(Ok(Item::Unit(unit))) => {
+                        deadline = Instant::now() + WATCHDOG;
+                        if let Some(run) = &mut run {
+                            self.take(run, unit, gaps);
+                        }
+                    }
+                },
+                Ok(()) = trouble.changed() => {
+                    let found = trouble.borrow_and_update().clone();
+                    if let Some(found) = found {
+                        self.say(found.condition, &found.sentence);
+                        self.gap(gaps.missing(&self.stamper.now(), found.condition));
+                    }
+                }
+                _ = tick.tick() => self.flush_stalled(&mut run, gaps),
+                () = tokio::time::sleep_until(deadline) => break Some(SourceError::NoBytes(WATCHDOG.as_secs())),
+            }
+        };
+        self.finish_run(&mut run, gaps);
+        ended
+    }
+
+    fn begin_run(&mut self, format: Arc<StreamFormat>) -> Run {
+        self.board.format(self.stream, &format);
+        if let Analyse::All(feed) | Analyse::Keys(feed) = &mut self.analyse {
+            feed.format(&format);
+        }
+        Run { id: RunId::random(), format, fragmenter: Fragmenter::default(), next_index: 0 }
+    }
+
+    fn take(&mut self, run: &mut Run, unit: AccessUnit, gaps: &mut Gaps) {
+        match &mut self.analyse {
+            Analyse::All(feed) => feed.unit(&unit),
+            Analyse::Keys(feed) if unit.key => feed.unit(&unit),
+            Analyse::Keys(_) | Analyse::Nothing => {}
+        }
+        if let Some(fragment) = run.fragmenter.push(unit) {
+            self.store(run, fragment, gaps);
+        }
+    }
+
+    fn flush_stalled(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
+        let now = self.stamper.clock.mono().0;
+        let Some(run) = run else { return };
+        if run.fragmenter.waiting_since().is_some_and(|since| now - since.mono_us > STALL_US)
+            && let Some(fragment) = run.fragmenter.flush()
+        {
+            self.store(run, fragment, gaps);
+        }
+    }
+
+    fn finish_run(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
+        if let Some(mut run) = run.take()
+            && let Some(fragment) = run.fragmenter.flush()
+        {
+            self.store(&mut run, fragment, gaps);
+        }
+    }
+
+    fn store(&mut self, run: &mut Run, fragment: Fragment, gaps: &mut Gaps) {
+        let (start, end) = (fragment.arrival.clone(), fragment.last_arrival.clone());
+        let order = MediaOrder {
+            stream: self.stream,
+            format: run.format.clone(),
+            run: run.id,
+            index: run.next_index,
+            fragment,
+        };
+        run.next_index += 1;
+        if let Err(error) = self.recorder.media(order) {
+            self.say(CameraCondition::DiskError, &error.to_string());
+            self.gap(gaps.missing(&start, CameraCondition::DiskError));
+        } else if self.recorder.trouble().borrow().is_none() {
+            self.say(CameraCondition::Recording, "");
+            self.gap(gaps.recorded(&start, &end));
+        }
+    }
+
+    fn say(&self, condition: CameraCondition, detail: &str) {
+        self.board.set(self.stream, condition, detail, self.stamper.now());
+    }
+
+    fn gap(&self, told: Option<(campanile_proto::ids::ObjectId, campanile_proto::edge::v1::Gap)>) {
+        if let Some((object, gap)) = told {
+            self.facts.tell(Fact::Gap { object, gap });
+        }
+    }
+}
+
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX / 2)
+}

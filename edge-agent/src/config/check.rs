@@ -1,0 +1,344 @@
+//! From the file as written to a configuration, or to everything that is wrong with it.
+
+use super::{CONFIG_VERSION, CameraConfig, Config, Problem, Retention, Secret, Transport};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Longest text a screen or a report should carry.
+const MAX_TEXT: usize = 200;
+/// RFC 9110 section 4.1 asks for 8000; cameras stay far below.
+const MAX_ADDRESS: usize = 2048;
+const MAX_CAMERAS: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    config_version: u32,
+    name: String,
+    state_dir: PathBuf,
+    media_dir: PathBuf,
+    #[serde(default)]
+    record_in_clear: bool,
+    #[serde(default)]
+    retention: RawRetention,
+    #[serde(default)]
+    camera: Vec<RawCamera>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRetention {
+    #[serde(default = "seven")]
+    days: u32,
+    max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCamera {
+    name: String,
+    #[serde(default)]
+    site: String,
+    #[serde(default)]
+    address: String,
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+    main: String,
+    sub: Option<String>,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    #[serde(default = "tcp")]
+    transport: Transport,
+    #[serde(default = "yes")]
+    analyse: bool,
+}
+
+impl Default for RawRetention {
+    fn default() -> Self {
+        Self { days: seven(), max_bytes: None }
+    }
+}
+
+fn seven() -> u32 {
+    7
+}
+
+fn tcp() -> Transport {
+    Transport::Tcp
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Problem { key: key.into(), problem: problem.into(), remedy: remedy.into() });
+    }
+
+    fn text(&mut self, key: String, text: &str, required: bool) {
+        if required && text.trim().is_empty() {
+            self.add(key, "is empty", "give it a name people recognise");
+        } else if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
+            self.add(
+                key,
+                "is too long or holds control characters",
+                format!("use at most {MAX_TEXT} printable characters"),
+            );
+        }
+    }
+}
+
+impl RawConfig {
+    pub(super) fn check(self, base: &Path) -> Result<Config, Vec<Problem>> {
+        let mut problems = Problems::default();
+        if self.config_version != CONFIG_VERSION {
+            problems.add(
+                "config_version",
+                format!("is {}", self.config_version),
+                format!("this version reads config_version = {CONFIG_VERSION}"),
+            );
+        }
+        problems.text("name".into(), &self.name, true);
+        for (key, path) in [("state_dir", &self.state_dir), ("media_dir", &self.media_dir)] {
+            if path.as_os_str().is_empty() {
+                problems.add(key, "is empty", "name a folder, such as \"/var/lib/campanile\"");
+            }
+        }
+        if !(1..=7).contains(&self.retention.days) {
+            problems.add(
+                "retention.days",
+                format!("is {}", self.retention.days),
+                "choose 1 to 7: urban security footage is kept seven days at most (art. 6 D.L. 11/2009)",
+            );
+        }
+        if self.retention.max_bytes.is_some_and(|bytes| bytes < 1 << 30) {
+            problems.add("retention.max_bytes", "is less than 1 GiB", "give at least 1073741824, or leave it out");
+        }
+        if self.camera.len() > MAX_CAMERAS {
+            problems.add(
+                "camera",
+                format!("{} cameras", self.camera.len()),
+                format!("a box takes at most {MAX_CAMERAS}: share them among several boxes"),
+            );
+        }
+        let cameras = check_cameras(self.camera, base, &mut problems);
+        if !problems.0.is_empty() {
+            return Err(problems.0);
+        }
+        Ok(Config {
+            name: self.name,
+            state_dir: base.join(self.state_dir),
+            media_dir: base.join(self.media_dir),
+            record_in_clear: self.record_in_clear,
+            retention: Retention { days: self.retention.days, max_bytes: self.retention.max_bytes },
+            cameras,
+        })
+    }
+}
+
+fn check_cameras(raw: Vec<RawCamera>, base: &Path, problems: &mut Problems) -> Vec<CameraConfig> {
+    let mut cameras: Vec<CameraConfig> = Vec::with_capacity(raw.len());
+    for (index, camera) in raw.into_iter().enumerate() {
+        let key = |field: &str| format!("camera[{index}].{field}");
+        if cameras.iter().any(|other| other.name == camera.name) {
+            problems.add(key("name"), format!("\"{}\" is used twice", camera.name), "give each camera its own name");
+        }
+        cameras.push(check_camera(camera, base, problems, &key));
+    }
+    cameras
+}
+
+fn check_camera(
+    raw: RawCamera,
+    base: &Path,
+    problems: &mut Problems,
+    key: &dyn Fn(&str) -> String,
+) -> CameraConfig {
+    problems.text(key("name"), &raw.name, true);
+    problems.text(key("site"), &raw.site, false);
+    problems.text(key("address"), &raw.address, false);
+    check_address(key("main"), &raw.main, problems);
+    if let Some(sub) = &raw.sub {
+        check_address(key("sub"), sub, problems);
+    }
+    let (latitude, longitude) = match (raw.latitude, raw.longitude) {
+        (Some(lat), Some(lon)) if lat.abs() <= 90.0 && lon.abs() <= 180.0 => (lat, lon),
+        (None, None) => (0.0, 0.0),
+        _ => {
+            problems.add(
+                key("latitude"),
+                "latitude and longitude do not name a place",
+                "give both in degrees (WGS 84), such as 43.8807 and 11.0966, or neither",
+            );
+            (0.0, 0.0)
+        }
+    };
+    let password = password(&raw, base, problems, key);
+    if password.is_some() != raw.username.is_some() {
+        problems.add(
+            key("username"),
+            "a username needs a password and the other way round",
+            "give username and one of password_file and password_env, or none of them",
+        );
+    }
+    CameraConfig {
+        name: raw.name,
+        site: raw.site,
+        address: raw.address,
+        latitude,
+        longitude,
+        main: raw.main,
+        sub: raw.sub,
+        username: raw.username,
+        password,
+        transport: raw.transport,
+        analyse: raw.analyse,
+    }
+}
+
+fn password(
+    raw: &RawCamera,
+    base: &Path,
+    problems: &mut Problems,
+    key: &dyn Fn(&str) -> String,
+) -> Option<Secret> {
+    let found = match (&raw.password_file, &raw.password_env) {
+        (Some(_), Some(_)) => {
+            problems.add(key("password_file"), "stands beside password_env", "keep one of the two");
+            return None;
+        }
+        (Some(path), None) => std::fs::read_to_string(base.join(path)).map_err(|error| {
+            (key("password_file"), format!("{} cannot be read: {error}", path.display()), "make it readable, mode 0600")
+        }),
+        (None, Some(name)) => std::env::var(name).map_err(|_| {
+            (key("password_env"), format!("the variable {name} is not set"), "set it in the service's environment")
+        }),
+        (None, None) => return None,
+    };
+    match found {
+        Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
+            return Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        Ok(_) => problems.add(key("password_file"), "the password is empty", "write it in the file's first line"),
+        Err((key, problem, remedy)) => problems.add(key, problem, remedy),
+    }
+    None
+}
+
+/// Never repeats the address: it may hold a password.
+fn check_address(key: String, address: &str, problems: &mut Problems) {
+    let Some(rest) = address.strip_prefix("rtsp://").or_else(|| address.strip_prefix("rtsps://")) else {
+        return problems.add(key, "is no RTSP address", "write rtsp://host:port/path");
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    if rest.contains('@') {
+        return problems.add(
+            key,
+            "holds a user or password",
+            "take them out of the address: use username and password_file (mode 0600) or password_env",
+        );
+    }
+    let host = authority.rsplit_once(':').map_or(authority, |(host, port)| {
+        if port.parse::<u16>().is_err() && !authority.ends_with(']') { "" } else { host }
+    });
+    let clean = address.len() <= MAX_ADDRESS && address.chars().all(|c| c.is_ascii_graphic());
+    if host.is_empty() || !clean {
+        problems.add(key, "names no host and port, or holds spaces or odd characters", "write rtsp://host:port/path");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConfigError;
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../configs/edge.toml");
+
+    fn problems(text: &str) -> Vec<Problem> {
+        match Config::parse(text, Path::new("/etc/campanile/edge.toml")) {
+            Err(ConfigError::Problems { problems, .. }) => problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid_and_shows_the_defaults() {
+        let shipped = Config::parse(SHIPPED, Path::new("/etc/campanile/edge.toml")).unwrap();
+        assert_eq!(shipped.retention, Retention { days: 7, max_bytes: None });
+        assert!(!shipped.record_in_clear && shipped.cameras.is_empty());
+        // What is commented out in the example is valid too, but for its password file.
+        let all: Vec<_> = SHIPPED
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .filter(|line| !line.starts_with("password_file") && !line.starts_with("username"))
+            .collect();
+        let all = Config::parse(&all.join("\n"), Path::new("/etc/campanile/edge.toml")).unwrap();
+        assert_eq!(all.cameras.len(), 1);
+        assert!(all.cameras[0].sub.is_some());
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once_with_its_remedy() {
+        let text = r#"
+            config_version = 9
+            name = ""
+            state_dir = "s"
+            media_dir = ""
+            [retention]
+            days = 30
+            [[camera]]
+            name = "porta"
+            main = "rtsp://admin:segreto@10.0.0.2/1"
+            latitude = 43.0
+            [[camera]]
+            name = "porta"
+            main = "http://10.0.0.2/1"
+            username = "admin"
+            password_env = "CAMPANILE_NO_SUCH_VARIABLE"
+        "#;
+        let found = problems(text);
+        let keys: Vec<_> = found.iter().map(|p| p.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "config_version",
+                "name",
+                "media_dir",
+                "retention.days",
+                "camera[0].main",
+                "camera[0].latitude",
+                "camera[1].name",
+                "camera[1].main",
+                "camera[1].password_env",
+                "camera[1].username",
+            ]
+        );
+        assert!(found.iter().all(|p| !p.remedy.is_empty()));
+        assert!(!format!("{found:?}").contains("segreto"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_shows_no_value() {
+        let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\npassword = \"segreto\"\n";
+        let error = Config::parse(text, Path::new("edge.toml")).unwrap_err().to_string();
+        assert!(error.contains("line") && error.contains("password") && !error.contains("segreto"), "{error}");
+    }
+
+    #[test]
+    fn a_password_does_not_show_in_debug() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("p"), "segreto\n").unwrap();
+        let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\n[[camera]]\nname = \"c\"\n\
+                    main = \"rtsp://h:554/1\"\nusername = \"u\"\npassword_file = \"p\"\n";
+        let config = Config::parse(text, &folder.path().join("edge.toml")).unwrap();
+        assert_eq!(config.cameras[0].password.as_ref().unwrap().expose(), "segreto");
+        assert!(!format!("{config:?}").contains("segreto"));
+        assert_eq!(config.media_dir, folder.path().join("m"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What an installer writes in `edge.toml`.
+//!
+//! Belongs here: the file's shape, its checks, and secrets that never show.
+//! Does not belong here: what the hub decides (desired state), and anything read after the start.
+//! Invariant: a `Config` holds only valid values; what is wrong is reported all at once, by key.
+
+mod check;
+mod secret;
+
+pub use secret::Secret;
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Version in `config_version`.
+pub const CONFIG_VERSION: u32 = 1;
+
+/// One box, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub name: String,
+    /// Identity, database, clock: mode 0700.
+    pub state_dir: PathBuf,
+    /// Segments.
+    pub media_dir: PathBuf,
+    /// Record unsealed while not enrolled.
+    pub record_in_clear: bool,
+    pub retention: Retention,
+    pub cameras: Vec<CameraConfig>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Whole days, 1 to 7.
+    pub days: u32,
+    /// Oldest segments go first beyond this; none: the disk's size minus a reserve.
+    pub max_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// One camera, checked.
+#[derive(Debug, Clone)]
+pub struct CameraConfig {
+    pub name: String,
+    pub site: String,
+    /// Street address.
+    pub address: String,
+    /// WGS 84, degrees; both 0 when unknown.
+    pub latitude: f64,
+    pub longitude: f64,
+    /// `rtsp://host:port/path`, without user or password.
+    pub main: String,
+    pub sub: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub transport: Transport,
+    /// Look for motion.
+    pub analyse: bool,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a valid file: {message}")]
+    Syntax { path: PathBuf, message: String },
+    #[error("{}", list(.problems))]
+    Problems { path: PathBuf, problems: Vec<Problem> },
+}
+
+/// One thing to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `camera[1].main`: the key in the file, counted from 0.
+    pub key: String,
+    pub problem: String,
+    pub remedy: String,
+}
+
+impl ConfigError {
+    /// EX_USAGE of sysexits.h, what a bad configuration exits with.
+    pub const EXIT_CODE: u8 = 64;
+
+    pub fn kind(&self) -> campanile_proto::kind::Kind {
+        campanile_proto::kind::Kind::Invalid
+    }
+}
+
+impl Config {
+    /// Reads, parses and checks the file; password files and variables are read too.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// `path` names the file in errors and is where relative paths start.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: check::RawConfig = toml::from_str(text).map_err(|error| {
+            // The snippet a TOML error shows could hold a secret in the wrong place.
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            ConfigError::Syntax { path: path.into(), message: format!("line {line}: {}", error.message()) }
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        raw.check(base).map_err(|problems| ConfigError::Problems { path: path.into(), problems })
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<String> =
+        problems.iter().map(|p| format!("  {}: {}\n      {}", p.key, p.problem, p.remedy)).collect();
+    format!("{} to correct in the configuration:\n{}", lines.len(), lines.join("\n"))
+}

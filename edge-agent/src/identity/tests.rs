@@ -1,0 +1,111 @@
+//! Enrolment and renewal against a hub with real TLS.
+
+use super::{Identity, IdentityError, IdentityFolder, Token, connect, enrol, renew};
+use crate::fake_hub::FakeHub;
+use crate::identity::token::tests::text as token_text;
+use campanile_proto::kind::{Chain, Kind};
+use campanile_proto::time::WallTime;
+use ed25519_dalek::SigningKey;
+use std::os::unix::fs::PermissionsExt;
+
+const NOW: WallTime = WallTime(crate::specimen::NOON);
+
+async fn enrolled(hub: &FakeHub, state: &std::path::Path) -> Result<Identity, IdentityError> {
+    let folder = IdentityFolder::open(state).unwrap();
+    enrol(&folder, &Token::parse(&hub.token()).unwrap(), "piazza", NOW, false).await
+}
+
+#[tokio::test]
+async fn a_token_becomes_an_identity_that_survives_a_restart() {
+    let hub = FakeHub::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let made = enrolled(&hub, state.path()).await.unwrap();
+    let folder = IdentityFolder::open(state.path()).unwrap();
+    let read = folder.load().unwrap().unwrap();
+    assert_eq!((read.edge, &read.certificate, read.hub.clone()), (hub.edge, &made.certificate, made.hub));
+    assert_eq!(folder.load_keys(&read).unwrap().generation, 1);
+    for (path, mode) in [(folder.file("key.pem"), 0o600), (state.path().join("identity"), 0o700)] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_or_used_token_is_refused_with_the_hubs_sentence() {
+    let hub = FakeHub::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let mut stranger = hub.clone();
+    stranger.secret = "00".repeat(32);
+    let wrong = enrolled(&stranger, state.path()).await.unwrap_err();
+    assert!(wrong.to_string().contains("not known here"), "{wrong}");
+    assert_eq!((wrong.kind(), wrong.exit_code()), (Kind::Denied, 77));
+    assert!(!Chain(&wrong).to_string().contains(&stranger.secret));
+    enrolled(&hub, state.path()).await.unwrap();
+    let again = enrolled(&hub, state.path()).await.unwrap_err();
+    assert!(matches!(again, IdentityError::AlreadyEnrolled { .. }));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let used = enrolled(&hub, elsewhere.path()).await.unwrap_err();
+    assert!(used.to_string().contains("used already"), "{used}");
+    assert!(IdentityFolder::open(elsewhere.path()).unwrap().load().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_hub_of_another_authority_never_sees_the_secret() {
+    let (hub, other) = (FakeHub::start().await, FakeHub::start().await);
+    let state = tempfile::tempdir().unwrap();
+    let folder = IdentityFolder::open(state.path()).unwrap();
+    let text = token_text(&other.address, &hub.pin, &hub.organisation_key, &other.secret);
+    let error = enrol(&folder, &Token::parse(&text).unwrap(), "piazza", NOW, false).await.unwrap_err();
+    assert_eq!(error.exit_code(), 69);
+    assert!(Chain(&error).to_string().contains("not of the authority"), "{}", Chain(&error));
+    assert!(!other.memory.lock().unwrap().used);
+}
+
+#[tokio::test]
+async fn an_organisation_that_is_not_the_tokens_is_not_believed() {
+    let hub = FakeHub::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let folder = IdentityFolder::open(state.path()).unwrap();
+    let text = token_text(&hub.address, &hub.pin, &SigningKey::from_bytes(&[9; 32]), &hub.secret);
+    let error = enrol(&folder, &Token::parse(&text).unwrap(), "piazza", NOW, false).await.unwrap_err();
+    assert!(matches!(error, IdentityError::Unbelievable(_)), "{error}");
+    assert!(folder.load().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_box_with_a_dead_clock_still_finds_and_believes_its_hub() {
+    let hub = FakeHub::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let identity = enrolled(&hub, state.path()).await.unwrap();
+    // rcgen's certificates begin in 1975.
+    let dead = WallTime(0);
+    assert!(connect(&identity.hub, identity.pin().unwrap(), Some(&identity), dead).await.is_ok());
+}
+
+#[tokio::test]
+async fn renewing_keeps_the_key_and_replaces_the_certificate() {
+    let hub = FakeHub::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let old = enrolled(&hub, state.path()).await.unwrap();
+    let folder = IdentityFolder::open(state.path()).unwrap();
+    let channel = connect(&old.hub, old.pin().unwrap(), Some(&old), NOW).await.unwrap();
+    let renewed = renew(&folder, &old, channel).await.unwrap();
+    assert_ne!(renewed.certificate, old.certificate);
+    assert_eq!(folder.load().unwrap().unwrap().certificate, renewed.certificate);
+    assert_eq!(hub.memory.lock().unwrap().renewals, 1);
+}
+
+#[test]
+fn the_boxs_signature_is_checked_with_its_certificate() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let identity = runtime.block_on(async { enrolled(&FakeHub::start().await, state.path()).await.unwrap() });
+    let signature = identity.signer()(b"a footer");
+    let certificate = rustls_pki_types::CertificateDer::from(identity.certificate.to_vec());
+    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let p256 = algorithms.mapping.iter().find(|(s, _)| *s == rustls::SignatureScheme::ECDSA_NISTP256_SHA256).unwrap();
+    let verified = p256.1.iter().any(|algorithm| {
+        algorithm.verify_signature(&parsed.public_key().subject_public_key.data, b"a footer", &signature).is_ok()
+    });
+    assert!(verified);
+}

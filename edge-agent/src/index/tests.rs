@@ -1,0 +1,294 @@
+//! How the index behaves, whoever made its rows: facts, or the walk through files.
+
+use super::rescan::{Summary, ThisRun, rescan};
+use super::walk::{Depth, walk};
+use super::{Content, Index, REVISION_DELETED, Waiting};
+use crate::facts::Fact;
+use crate::specimen::{NOON, Specimen, instant};
+use bytes::Bytes;
+use campanile_proto::edge::v1::report::Body;
+use campanile_proto::edge::v1::{CameraState, SegmentState, SequenceRange};
+use campanile_proto::ids::{BootId, CameraId, Epoch, ObjectId, RunId, SegmentId};
+use campanile_proto::time::{MonoTime, WallTime};
+use campanile_proto::types::v1::Stream;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+const NOW: WallTime = WallTime(NOON);
+const OTHER_RUN: fn() -> ThisRun = || ThisRun { boot: BootId::random(), started: MonoTime(0) };
+
+async fn take(index: &Index, facts: Vec<Fact>, seconds: i64) {
+    index.take(facts, NOW.plus_micros(seconds * 1_000_000), MonoTime(seconds * 1_000_000)).await.unwrap();
+}
+
+async fn waiting(index: &Index) -> Vec<Waiting> {
+    index.waiting(1_000, HashSet::new()).await.unwrap()
+}
+
+fn opened(specimen: &Specimen, media: &Path) -> Fact {
+    Fact::SegmentOpened {
+        segment: specimen.id,
+        camera: specimen.camera,
+        stream: specimen.stream,
+        path: specimen.path(media),
+        header: specimen.header.clone(),
+        wrapped_key: Bytes::new(),
+    }
+}
+
+fn grew(specimen: &Specimen, fragments: u64, closed: bool) -> Fact {
+    Fact::SegmentGrew {
+        segment: specimen.id,
+        start: instant(specimen.boot, NOON),
+        end: instant(specimen.boot, NOON + fragments as i64 * 1_000_000),
+        fragment_count: fragments,
+        size_bytes: 100 * fragments,
+        newest_link: [fragments as u8; 32],
+        closed,
+    }
+}
+
+fn video(start_s: i64, first_index: u64) -> Specimen {
+    Specimen::open(CameraId::from_u128(1), Stream::Main, RunId::from_u128(2), start_s, first_index)
+}
+
+fn index_stream(start_s: i64) -> Specimen {
+    Specimen::open(CameraId::from_u128(1), Stream::Index, RunId::from_u128(3), start_s, 0)
+}
+
+fn segment_states(waiting: &[Waiting]) -> BTreeMap<SegmentId, (u64, SegmentState)> {
+    let state = |w: &Waiting| match &w.content {
+        Content::Body(Body::Segment(state)) => {
+            Some((SegmentId::try_from(w.object.as_bytes().as_slice()).unwrap(), (w.revision, state.clone())))
+        }
+        _ => None,
+    };
+    waiting.iter().filter_map(state).collect()
+}
+
+#[tokio::test]
+async fn one_object_waits_once_with_its_newest_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0);
+    take(&index, vec![opened(&segment, dir.path()), grew(&segment, 1, false)], 0).await;
+    let first = waiting(&index).await;
+    take(&index, vec![grew(&segment, 2, false)], 1).await;
+    assert_eq!(waiting(&index).await[0].revision, 2, "growth within five seconds is not worth a report");
+    take(&index, vec![grew(&segment, 7, false)], 6).await;
+    take(&index, vec![grew(&segment, 8, true), grew(&segment, 8, true)], 7).await;
+    let last = waiting(&index).await;
+    assert_eq!((first.len(), last.len()), (1, 1));
+    assert!(last[0].sequence > first[0].sequence);
+    let (revision, state) = &segment_states(&last)[&segment.id];
+    assert_eq!((*revision, state.fragment_count, state.closed), (17, 8, true));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_forgotten_and_what_came_after_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let index = Index::open(&path).unwrap();
+    let segment = video(0, 0);
+    take(&index, vec![opened(&segment, dir.path()), grew(&segment, 1, false)], 0).await;
+    let sent = waiting(&index).await[0].sequence;
+    take(&index, vec![grew(&segment, 3, true)], 1).await;
+    let range = |first, last| vec![SequenceRange { first, last }];
+    assert_eq!(index.acknowledge(Epoch::random(), range(0, u64::MAX)).await.unwrap(), 0, "a foreign epoch");
+    index.acknowledge(index.epoch(), range(sent, sent)).await.unwrap();
+    assert_eq!(waiting(&index).await[0].revision, 7, "the closing was not in what was acknowledged");
+    index.acknowledge(index.epoch(), range(0, u64::MAX)).await.unwrap();
+    let progress = index.progress().await.unwrap();
+    assert_eq!((progress.waiting, progress.acknowledged_through + 1), (0, progress.next_sequence));
+    let (epoch, next) = (index.epoch(), progress.next_sequence);
+    drop(index);
+    let again = Index::open(&path).unwrap();
+    assert_eq!((again.epoch(), again.progress().await.unwrap().next_sequence), (epoch, next));
+}
+
+#[tokio::test]
+async fn a_database_that_is_made_anew_is_another_epoch_with_the_same_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = dir.path().join("media");
+    let event = ObjectId::random();
+    let footage = video(0, 0).fragments(5, 5).close();
+    let records = index_stream(0).index_record(event, 1).index_record(event, 2).close();
+    footage.write(&media);
+    records.write(&media);
+    let mut lives = Vec::new();
+    for name in ["one.sqlite", "two.sqlite"] {
+        let index = Index::open(&dir.path().join(name)).unwrap();
+        rescan(&index, &media, OTHER_RUN()).await.unwrap();
+        let objects: BTreeMap<_, _> = waiting(&index).await.iter().map(|w| (w.object, w.revision)).collect();
+        lives.push((index.epoch(), objects));
+    }
+    assert_ne!(lives[0].0, lives[1].0);
+    assert_eq!(lives[0].1, lives[1].1);
+    assert_eq!(lives[0].1.get(&event), Some(&2));
+    assert_eq!(lives[0].1.len(), 3, "two segments and one event");
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    std::fs::write(&path, b"this is no database, but long enough to look at".repeat(40)).unwrap();
+    let index = Index::open(&path).unwrap();
+    assert_eq!(index.progress().await.unwrap().next_sequence, 1);
+    assert!(path.with_extension("damaged").exists());
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let error = Index::open(&path).err().unwrap();
+    assert!(error.to_string().contains("99"), "{error}");
+}
+
+#[tokio::test]
+async fn facts_and_walk_offer_a_record_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let objects: Vec<ObjectId> = (0..4).map(|_| ObjectId::random()).collect();
+    let mut records = index_stream(0);
+    for object in &objects {
+        records = records.index_record(*object, 1);
+    }
+    let path = records.write(dir.path());
+    let told = |n: usize| Fact::IndexRecord {
+        segment: records.id,
+        path: path.clone(),
+        offset: records.offsets[n + 1] as u64,
+        object: objects[n],
+        revision: 1,
+    };
+    // The facts of records 1 and 2 were dropped.
+    take(&index, vec![opened(&records, dir.path()), told(0), told(3)], 0).await;
+    let all = vec![SequenceRange { first: 0, last: u64::MAX }];
+    index.acknowledge(index.epoch(), all).await.unwrap();
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    let offered: HashSet<_> = waiting(&index).await.iter().map(|w| w.object).collect();
+    assert_eq!(offered.iter().filter(|object| objects.contains(object)).count(), 2);
+    assert!(offered.contains(&objects[1]) && offered.contains(&objects[2]));
+    let before = index.progress().await.unwrap();
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert_eq!(index.progress().await.unwrap(), before, "a second walk finds nothing new");
+}
+
+#[tokio::test]
+async fn deleting_is_reported_above_everything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(3, 3).close();
+    segment.write(dir.path());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    index.delete_segment(segment.id, "age").await.unwrap();
+    let (revision, state) = segment_states(&waiting(&index).await)[&segment.id].clone();
+    assert_eq!((state.deleted_by.as_str(), revision > REVISION_DELETED), ("age", true));
+    // The power went before the file did: the next start finishes what was decided.
+    let before = index.progress().await.unwrap();
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert!(!segment.path(dir.path()).exists());
+    assert_eq!(index.progress().await.unwrap(), before);
+    index.acknowledge(index.epoch(), vec![SequenceRange { first: 0, last: u64::MAX }]).await.unwrap();
+    index.forget(NOW).await.unwrap();
+    assert!(index.segment(segment.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_replay_offers_everything_under_the_same_revisions() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let event = ObjectId::random();
+    video(0, 0).fragments(3, 3).close().write(dir.path());
+    index_stream(0).index_record(event, 5).close().write(dir.path());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    take(&index, vec![Fact::Camera(CameraState { camera_id: CameraId::from_u128(1).into(), ..Default::default() })], 0)
+        .await;
+    let objects = |waiting: Vec<Waiting>| waiting.iter().map(|w| (w.object, w.revision)).collect::<BTreeMap<_, _>>();
+    let first = objects(waiting(&index).await);
+    index.acknowledge(index.epoch(), vec![SequenceRange { first: 0, last: u64::MAX }]).await.unwrap();
+    index.offer_again(NOW.plus_micros(-1)).await.unwrap();
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert_eq!(objects(waiting(&index).await), first);
+    assert_eq!(first.len(), 4);
+}
+
+#[tokio::test]
+async fn what_a_rescan_cannot_read_is_set_aside_and_foreign_files_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = dir.path().join("media");
+    let segment = video(0, 0).fragments(1, 1);
+    let path = segment.path(&media);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, b"not a segment at all").unwrap();
+    let foreign = path.with_file_name("notes.txt");
+    std::fs::write(&foreign, b"somebody's").unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let summary = rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    assert_eq!(summary, Summary { files: 1, walked: 1, set_aside: 1, ..Summary::default() });
+    assert!(foreign.exists() && media.join("quarantine").join(path.file_name().unwrap()).exists());
+}
+
+#[tokio::test]
+async fn a_file_the_recorder_still_writes_is_read_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(3, 3);
+    let torn = segment.bytes.len() - 5;
+    let path = segment.write_torn(dir.path(), torn);
+    let this_run = ThisRun { boot: segment.boot, started: MonoTime(0) };
+    rescan(&index, dir.path(), this_run).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), torn as u64);
+    let row = index.segment(segment.id).await.unwrap().unwrap();
+    assert_eq!((row.fragments, row.closed), (2, false));
+}
+
+#[tokio::test]
+async fn a_segment_whose_file_is_gone_is_reported_as_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let (gone, stays) = (video(0, 0).fragments(1, 1).close(), video(10, 1).fragments(1, 1).close());
+    let path = gone.write(dir.path());
+    stays.write(dir.path());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().missing, 1);
+    let states = segment_states(&waiting(&index).await);
+    assert_eq!(states[&gone.id].1.deleted_by, "file missing");
+    assert_eq!(states[&stays.id].1.deleted_by, "");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_tail_torn_anywhere_costs_only_the_torn_record(cut in 0usize..10_000, zeros in 0usize..200) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let segment = video(0, 0).fragments(6, 3);
+        let first_fragment = segment.offsets[1];
+        let cut = first_fragment + cut % (segment.bytes.len() - first_fragment + 1);
+        let path = segment.write_torn(dir.path(), cut);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend(vec![0; zeros]);
+        std::fs::write(&path, &bytes).unwrap();
+        let whole = segment.offsets.iter().skip(3).chain([&segment.bytes.len()]).filter(|end| **end <= cut).count();
+        runtime.block_on(async {
+            let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+            rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+            let row = index.segment(segment.id).await.unwrap().unwrap();
+            prop_assert_eq!((row.fragments, row.closed), (whole as u64, true));
+            let again = walk(&path, Depth::Verify).unwrap();
+            prop_assert_eq!(again.damage, None);
+            prop_assert_eq!(again.good_bytes, again.file_bytes);
+            prop_assert_eq!(&std::fs::read(&path).unwrap()[..], &segment.bytes[..again.file_bytes as usize]);
+            Ok(())
+        })?;
+    }
+}

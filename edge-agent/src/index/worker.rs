@@ -1,0 +1,285 @@
+//! The one thread that owns the database connection, and the handle to it.
+
+use super::objects::Object;
+use super::offers::{self, Waiting};
+use super::segments::{self, SegmentRow, Throttle};
+use super::walk::Walk;
+use super::{IndexError, failed, objects};
+use crate::facts::Fact;
+use campanile_proto::edge::v1::{EdgeHealth, SequenceRange};
+use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId, SegmentId};
+use campanile_proto::time::{MonoTime, WallTime};
+use campanile_proto::types::v1::{Anchor, Stream};
+use rusqlite::{Connection, OptionalExtension};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use tokio::sync::{mpsc, oneshot, watch};
+
+const SCHEMA: &str = include_str!("schema.sql");
+/// Version of `schema.sql`.
+const VERSION: i64 = 1;
+/// Statements that lead from version n + 1 to n + 2.
+const UPGRADES: [&str; VERSION as usize - 1] = [];
+/// Requests waiting for the thread; whoever finds no place waits.
+const QUEUE: usize = 256;
+
+type Job = Box<dyn FnOnce(&mut Owner) + Send>;
+
+/// What the thread owns.
+struct Owner {
+    connection: Connection,
+    throttle: Throttle,
+    offered: watch::Sender<u64>,
+}
+
+/// Handle to the index; cheap to clone. The thread ends when the last handle is gone.
+#[derive(Clone)]
+pub struct Index {
+    jobs: mpsc::Sender<Job>,
+    offered: watch::Receiver<u64>,
+    epoch: Epoch,
+}
+
+/// How far the outbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub next_sequence: u64,
+    /// Every sequence up to here was acknowledged or superseded.
+    pub acknowledged_through: u64,
+    pub waiting: u64,
+}
+
+impl Index {
+    /// Opens or makes the database. One that is damaged is set aside and made anew: media is the truth.
+    pub fn open(path: &Path) -> Result<Self, IndexError> {
+        let (connection, epoch) = match open_connection(path) {
+            Err(error) if is_damage(&error) => {
+                set_aside(path)?;
+                open_connection(path)?
+            }
+            other => other?,
+        };
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let (sender, offered) = watch::channel(0);
+        let mut owner = Owner { connection, throttle: Throttle::default(), offered: sender };
+        std::thread::Builder::new()
+            .name("index".into())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut owner);
+                }
+            })
+            .map_err(IndexError::Spawn)?;
+        Ok(Self { jobs, offered, epoch })
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Changes whenever something new waits for the hub.
+    pub fn offered(&self) -> watch::Receiver<u64> {
+        self.offered.clone()
+    }
+
+    /// Takes facts in one durable step.
+    pub async fn take(&self, facts: Vec<Fact>, utc: WallTime, mono: MonoTime) -> Result<(), IndexError> {
+        self.change("take facts", move |c, throttle| facts.into_iter().try_for_each(|fact| match fact {
+            Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
+                segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
+            }
+            Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
+                if throttle.passes(segment, mono, closed) {
+                    segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
+                } else {
+                    Ok(())
+                }
+            }
+            Fact::IndexRecord { segment, offset, object, revision, .. } => {
+                offers::offer_record(c, segment, offset, object, revision, utc.0)
+            }
+            Fact::Camera(state) => objects::put_camera(c, &state, utc),
+            Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
+            Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
+            Fact::AnalyseRestarted(_) => Ok(()),
+        }))
+        .await
+    }
+
+    pub async fn health(&self, edge: EdgeId, health: EdgeHealth, utc: WallTime) -> Result<(), IndexError> {
+        self.change("keep health", move |c, _| {
+            let object = ObjectId::from_u128(u128::from_be_bytes(*edge.as_bytes()));
+            objects::put(c, object, &Object::health(&health), utc)
+        })
+        .await
+    }
+
+    /// Reports to send next, best first, none of `except`; at most `limit`.
+    pub async fn waiting(&self, limit: usize, except: HashSet<u64>) -> Result<Vec<Waiting>, IndexError> {
+        self.ask(move |owner| offers::waiting(&owner.connection, limit, &except)).await
+    }
+
+    pub async fn progress(&self) -> Result<Progress, IndexError> {
+        self.ask(|owner| {
+            let (next_sequence, acknowledged_through, waiting) = offers::progress(&owner.connection)?;
+            Ok(Progress { next_sequence, acknowledged_through, waiting })
+        })
+        .await
+    }
+
+    /// Forgets what the hub holds; a foreign epoch's acknowledgement is not ours. Returns how many rows it was.
+    pub async fn acknowledge(&self, epoch: Epoch, ranges: Vec<SequenceRange>) -> Result<usize, IndexError> {
+        if epoch != self.epoch {
+            return Ok(0);
+        }
+        self.change("acknowledge", move |c, _| {
+            ranges.iter().map(|range| offers::acknowledge(c, range.first, range.last)).sum()
+        })
+        .await
+    }
+
+    /// A report whose record cannot be read any more.
+    pub async fn withdraw(&self, sequence: u64) -> Result<(), IndexError> {
+        self.change("withdraw a report", move |c, _| offers::acknowledge(c, sequence, sequence).map(|_| ())).await
+    }
+
+    /// Segments of a camera's stream whose files are there, oldest first.
+    pub async fn segments(&self, camera: CameraId, stream: Stream) -> Result<Vec<SegmentRow>, IndexError> {
+        self.ask(move |owner| segments::of_stream(&owner.connection, camera, stream)).await
+    }
+
+    /// Every segment, also those marked as deleted.
+    pub async fn all_segments(&self) -> Result<Vec<SegmentRow>, IndexError> {
+        self.ask(|owner| segments::all(&owner.connection)).await
+    }
+
+    pub async fn segment(&self, id: SegmentId) -> Result<Option<SegmentRow>, IndexError> {
+        self.ask(move |owner| segments::one(&owner.connection, id)).await
+    }
+
+    pub async fn anchors(&self) -> Result<Vec<Anchor>, IndexError> {
+        self.ask(|owner| objects::anchors(&owner.connection)).await
+    }
+
+    /// Takes what a walk through a file found; `whole`: the file will not grow any more.
+    pub async fn found(&self, path: PathBuf, walk: Walk, whole: bool) -> Result<(), IndexError> {
+        self.change("take a walked segment", move |c, _| segments::found(c, &path, &walk, whole)).await
+    }
+
+    /// Notes that a rule deletes a segment, before its file goes.
+    pub async fn delete_segment(&self, id: SegmentId, rule: &'static str) -> Result<(), IndexError> {
+        self.change("delete a segment", move |c, _| segments::delete(c, id, rule)).await
+    }
+
+    /// Drops rows that nobody will ask for: deleted segments whose deletion the hub knows, and objects from
+    /// before `before`, unless they still wait.
+    pub async fn forget(&self, before: WallTime) -> Result<(), IndexError> {
+        self.change("forget old rows", move |c, _| {
+            segments::forget(c)?;
+            objects::forget(c, before)
+        })
+        .await
+    }
+
+    /// Makes everything captured since then wait again, under new sequences and the same revisions. Records of
+    /// the index stream follow with the next walk.
+    pub async fn offer_again(&self, since: WallTime) -> Result<(), IndexError> {
+        self.change("offer again", move |c, throttle| {
+            *throttle = Throttle::default();
+            segments::offer_again(c, since)?;
+            objects::offer_again(c, since)
+        })
+        .await
+    }
+
+    /// Waits until everything asked before is done, and flushes the log into the database.
+    pub async fn flush(&self) -> Result<(), IndexError> {
+        self.ask(|owner| {
+            let checkpoint = owner.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            checkpoint.map_err(failed("flush the log"))
+        })
+        .await
+    }
+
+    /// Runs in one transaction and tells who follows the outbox.
+    async fn change<R: Send + 'static>(
+        &self,
+        attempt: &'static str,
+        work: impl FnOnce(&Connection, &mut Throttle) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        self.ask(move |owner| {
+            let transaction = owner.connection.transaction().map_err(failed(attempt))?;
+            let result = work(&transaction, &mut owner.throttle)?;
+            transaction.commit().map_err(failed(attempt))?;
+            owner.offered.send_modify(|count| *count += 1);
+            Ok(result)
+        })
+        .await
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Owner) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |owner| {
+            // Whoever asked may be gone; the work is done all the same.
+            let _ = reply.send(work(owner));
+        });
+        self.jobs.send(job).await.map_err(|_| IndexError::Closed)?;
+        answer.await.map_err(|_| IndexError::Closed)?
+    }
+}
+
+/// WAL: the uplink reads while facts are written. FULL: a sequence must be on disk before the hub sees it, or a
+/// power cut would use it twice and the hub take this box for a copy of itself. Facts come in batches, so this is
+/// a few flushes a second.
+fn open_connection(path: &Path) -> Result<(Connection, Epoch), IndexError> {
+    let open = |source| IndexError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open(path).map_err(open)?;
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(open)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(open)?;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
+    if found > VERSION {
+        return Err(IndexError::TooNew { path: path.to_owned(), found, known: VERSION });
+    }
+    let transaction = connection.transaction().map_err(open)?;
+    if found == 0 {
+        transaction.execute_batch(SCHEMA).map_err(open)?;
+    }
+    for step in UPGRADES.iter().skip(usize::try_from(found - 1).unwrap_or(UPGRADES.len())) {
+        transaction.execute_batch(step).map_err(open)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION).map_err(open)?;
+    let known: Option<[u8; 16]> =
+        transaction.query_row("SELECT epoch FROM epoch", [], |row| row.get(0)).optional().map_err(open)?;
+    let epoch = match known {
+        Some(bytes) => Epoch::from_u128(u128::from_be_bytes(bytes)),
+        None => {
+            let epoch = Epoch::random();
+            let insert = "INSERT INTO epoch (one, epoch) VALUES (1, ?1)";
+            transaction.execute(insert, [epoch.as_bytes()]).map_err(open)?;
+            epoch
+        }
+    };
+    transaction.commit().map_err(open)?;
+    Ok((connection, epoch))
+}
+
+fn is_damage(error: &IndexError) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error, IndexError::Open { source, .. }
+        if matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)))
+}
+
+fn set_aside(path: &Path) -> Result<(), IndexError> {
+    let aside = path.with_extension("damaged");
+    tracing::error!(path = %path.display(), aside = %aside.display(), "the index is damaged and is made anew");
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        let _ = std::fs::remove_file(PathBuf::from(beside));
+    }
+    std::fs::rename(path, &aside).map_err(|source| IndexError::SetAside { path: aside, source })
+}

@@ -1,0 +1,418 @@
+//! The open segment of one stream.
+
+use super::fmp4::{self, BoxError};
+use super::fragment::Fragment;
+use super::live::{Live, LiveRecord};
+use super::rotate::{Next, Open, SealedTo, begins_segment, is_over};
+use super::segment::{SegmentError, SegmentWriter, Signer};
+use super::store::{Newest, Store, sync_folder};
+use crate::facts::{Fact, Facts};
+use crate::keys::{KeySet, KeysWatch};
+use crate::media::StreamFormat;
+use crate::media::stamp::Stamper;
+use bytes::Bytes;
+use campanile_proto::edge::v1::CameraCondition;
+use campanile_proto::ids::{CameraId, EdgeId, ObjectId, OrganisationId, RunId, SegmentId};
+use campanile_proto::kind::Kind;
+use campanile_proto::segment::{FORMAT, PublicKey, Record, suite_for_this_machine};
+use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
+use campanile_proto::types::v1::{
+    Codec, Instant, KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite,
+};
+use std::sync::Arc;
+
+/// A power cut loses at most this and one fragment.
+const SYNC_EVERY_US: i64 = MICROS_PER_SECOND;
+/// Growth is told at most this often.
+const TELL_EVERY_US: i64 = MICROS_PER_SECOND;
+/// After a write failed, the next try.
+const RETRY_AFTER_US: i64 = 2 * MICROS_PER_SECOND;
+
+/// What a box is, once enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeIdentity {
+    pub organisation: OrganisationId,
+    pub edge: EdgeId,
+}
+
+/// What every stream of a camera is written with.
+#[derive(Clone)]
+pub struct Setting {
+    pub camera: CameraId,
+    pub store: Store,
+    pub stamper: Stamper,
+    pub keys: KeysWatch,
+    pub identity: Option<EdgeIdentity>,
+    pub record_in_clear: bool,
+    /// Used while there are no keys to say it.
+    pub retention_days: u32,
+    pub signer: Option<Signer>,
+    pub facts: Facts,
+    pub live: Live,
+}
+
+/// Why a record was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("there are no sealing keys: the box is not enrolled")]
+    NoSealingKeys,
+    #[error("the disk is not tried again yet")]
+    Resting,
+    #[error("a fragment cannot be boxed")]
+    Box(#[from] BoxError),
+    #[error("a segment cannot be written")]
+    Segment(#[from] SegmentError),
+}
+
+impl RecordError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoSealingKeys => Kind::Unauthenticated,
+            Self::Resting => Kind::Unavailable,
+            Self::Box(error) => error.kind(),
+            Self::Segment(error) => error.kind(),
+        }
+    }
+
+    pub fn condition(&self) -> CameraCondition {
+        match self {
+            Self::NoSealingKeys => CameraCondition::NoSealingKeys,
+            Self::Box(_) => CameraCondition::UnsupportedCodec,
+            Self::Segment(error) if error.kind() == Kind::Exhausted => CameraCondition::DiskFull,
+            Self::Resting | Self::Segment(_) => CameraCondition::DiskError,
+        }
+    }
+}
+
+/// A fragment and where it belongs.
+#[derive(Debug, Clone)]
+pub struct MediaOrder {
+    pub stream: Stream,
+    pub format: Arc<StreamFormat>,
+    pub run: RunId,
+    /// In the run.
+    pub index: u64,
+    pub fragment: Fragment,
+}
+
+/// An index record, to be sealed.
+#[derive(Debug, Clone)]
+pub struct IndexOrder {
+    pub object: ObjectId,
+    pub revision: u64,
+    pub arrival: Instant,
+    /// `IndexRecord`, encoded.
+    pub record: Bytes,
+}
+
+/// One stream of one camera.
+pub(super) struct Lane {
+    stream: Stream,
+    open: Option<OpenSegment>,
+    newest: Option<Newest>,
+    retry_at_us: i64,
+    /// The run of the index stream, and its next index.
+    own_run: RunId,
+    next_index: u64,
+}
+
+struct OpenSegment {
+    writer: SegmentWriter,
+    id: SegmentId,
+    rule: Open,
+    init: Option<Record>,
+    start: Instant,
+    end: Instant,
+    dirty: bool,
+    synced_us: i64,
+    told_us: i64,
+}
+
+impl Lane {
+    pub(super) fn new(stream: Stream, setting: &Setting) -> Self {
+        let newest = setting.store.newest(setting.camera, stream);
+        Self { stream, open: None, newest, retry_at_us: i64::MIN, own_run: RunId::random(), next_index: 0 }
+    }
+
+    pub(super) fn media(&mut self, setting: &Setting, order: &MediaOrder) -> Result<(), RecordError> {
+        let fragment = &order.fragment;
+        let plain = fmp4::media_section(u32::try_from(order.index + 1).unwrap_or(u32::MAX), fragment)?;
+        let init = || fmp4::init_section(&order.format);
+        let arrival = &fragment.arrival;
+        self.prepare(setting, order.run, arrival, fragment.starts_with_key(), order.index, Some(&order.format), init)?;
+        let header = RecordHeader {
+            kind: RecordKind::Fragment.into(),
+            index: order.index,
+            arrival: Some(arrival.clone()),
+            starts_with_key: fragment.starts_with_key(),
+            decode_time_90k: fragment.decode_time_90k,
+            duration_90k: fragment.duration_90k,
+            sample_count: fragment.samples.len() as u32,
+            rtp_time: fragment.rtp_time,
+            camera_ntp_us: fragment.camera_ntp_us,
+            ..Default::default()
+        };
+        let duration_us = (fragment.duration_90k * 100 / 9) as i64;
+        self.write(setting, header, &plain, later(arrival, duration_us)).map(|_| ())
+    }
+
+    pub(super) fn index(&mut self, setting: &Setting, order: &IndexOrder) -> Result<(), RecordError> {
+        let (run, index) = (self.own_run, self.next_index);
+        self.prepare(setting, run, &order.arrival, true, index, None, || Ok(Vec::new()))?;
+        self.next_index += 1;
+        let header = RecordHeader {
+            kind: RecordKind::Index.into(),
+            index,
+            arrival: Some(order.arrival.clone()),
+            object_id: order.object.into(),
+            revision: order.revision,
+            ..Default::default()
+        };
+        let (segment, path, offset) = self.write(setting, header, &order.record, order.arrival.clone())?;
+        let (object, revision) = (order.object, order.revision);
+        setting.facts.tell(Fact::IndexRecord { segment, path, offset, object, revision });
+        Ok(())
+    }
+
+    /// Sees to it that the right segment is open.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the record to come")]
+    fn prepare(
+        &mut self,
+        setting: &Setting,
+        run: RunId,
+        arrival: &Instant,
+        starts_with_key: bool,
+        index: u64,
+        format: Option<&StreamFormat>,
+        init: impl FnOnce() -> Result<Vec<u8>, BoxError>,
+    ) -> Result<(), RecordError> {
+        let hour = WallTime(arrival.utc_us).hour();
+        let keys = setting.keys.borrow().clone();
+        let Some(sealing) = Sealing::choose(setting, keys.as_deref(), hour) else {
+            self.close(setting);
+            return Err(RecordError::NoSealingKeys);
+        };
+        let next = Next { run, hour, mono_us: arrival.mono_us, sealed_to: sealing.rule, starts_with_key };
+        if self.open.as_ref().is_some_and(|open| begins_segment(&open.rule, &next)) {
+            self.close(setting);
+        }
+        if self.open.is_some() {
+            return Ok(());
+        }
+        if setting.stamper.clock.mono().0 < self.retry_at_us {
+            return Err(RecordError::Resting);
+        }
+        let init = init()?;
+        let opened = self.open_segment(setting, &sealing, &next, arrival, index, format, &init);
+        if let Err(error) = &opened {
+            self.failed(setting, error);
+        }
+        Ok(opened?)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the header")]
+    fn open_segment(
+        &mut self,
+        setting: &Setting,
+        sealing: &Sealing,
+        next: &Next,
+        arrival: &Instant,
+        first_index: u64,
+        format: Option<&StreamFormat>,
+        init: &[u8],
+    ) -> Result<(), SegmentError> {
+        let id = SegmentId::random();
+        let path = setting.store.place(setting.camera, self.stream, next.hour, id)?;
+        let codec = format.map_or(Codec::Index, |format| format.codec.into());
+        let header = SegmentHeader {
+            format: FORMAT,
+            segment_id: id.into(),
+            organisation_id: sealing.identity.organisation.into(),
+            edge_id: sealing.identity.edge.into(),
+            camera_id: setting.camera.into(),
+            stream: self.stream.into(),
+            codec: codec.into(),
+            run_id: next.run.into(),
+            first_index,
+            opened: Some(arrival.clone()),
+            suite: if sealing.to.is_some() { suite_for_this_machine() } else { Suite::Clear }.into(),
+            key_kind: sealing.kind.into(),
+            hour: next.hour.max(0) as u64,
+            key_generation: sealing.rule.generation,
+            retention_days: sealing.rule.retention_days,
+            previous_segment_id: self.newest.as_ref().map(|n| n.segment.into()).unwrap_or_default(),
+            previous_link: self.newest.as_ref().map(|n| Bytes::copy_from_slice(&n.link)).unwrap_or_default(),
+        };
+        let mut writer = SegmentWriter::create(&path, header, sealing.to.as_ref())?;
+        let init = if init.is_empty() { None } else { Some(writer.init(arrival.clone(), init)?.record) };
+        writer.sync()?;
+        sync_folder(&path)?;
+        let now = setting.stamper.clock.mono().0;
+        self.newest = Some(Newest { segment: id, link: writer.link() });
+        setting.facts.tell(Fact::SegmentOpened {
+            segment: id,
+            camera: setting.camera,
+            stream: self.stream,
+            path,
+            header: writer.header_bytes().clone(),
+            wrapped_key: writer.wrapped_key().clone(),
+        });
+        self.open = Some(OpenSegment {
+            writer,
+            id,
+            rule: Open {
+                run: next.run,
+                hour: next.hour,
+                opened_mono_us: arrival.mono_us,
+                sealed_to: sealing.rule,
+            },
+            init,
+            start: arrival.clone(),
+            end: arrival.clone(),
+            dirty: false,
+            synced_us: now,
+            told_us: i64::MIN,
+        });
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        setting: &Setting,
+        header: RecordHeader,
+        plain: &[u8],
+        end: Instant,
+    ) -> Result<(SegmentId, std::path::PathBuf, u64), RecordError> {
+        let open = self.open.as_mut().ok_or(RecordError::Resting)?;
+        match open.writer.append(header, plain) {
+            Ok(appended) => {
+                open.end = end;
+                open.dirty = true;
+                self.newest = Some(Newest { segment: open.id, link: open.writer.link() });
+                let told = (open.id, open.writer.path().to_path_buf(), appended.offset);
+                setting.live.publish(setting.camera, self.stream, || LiveRecord {
+                    segment_header: open.writer.header_bytes().clone(),
+                    wrapped_key: open.writer.wrapped_key().clone(),
+                    record: appended.record,
+                    init: open.init.clone(),
+                });
+                Ok(told)
+            }
+            Err(error) => {
+                self.failed(setting, &error);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The file ends in a torn record at most; a new segment is tried after a rest.
+    fn failed(&mut self, setting: &Setting, error: &SegmentError) {
+        tracing::error!(
+            camera = %setting.camera, stream = super::store::stream_name(self.stream),
+            error = %campanile_proto::kind::Chain(error), "recording failed"
+        );
+        if let Some(open) = self.open.take() {
+            open.tell(setting, true);
+        }
+        self.retry_at_us = setting.stamper.clock.mono().0 + RETRY_AFTER_US;
+    }
+
+    /// Brings to disk and tells what is due, and closes a segment whose time is over.
+    pub(super) fn tick(&mut self, setting: &Setting) -> Result<(), RecordError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let now = setting.stamper.clock.mono().0;
+        if open.dirty && now - open.synced_us >= SYNC_EVERY_US {
+            open.synced_us = now;
+            if let Err(error) = open.writer.sync() {
+                self.failed(setting, &error);
+                return Err(error.into());
+            }
+            open.dirty = false;
+        }
+        if now.saturating_sub(open.told_us) >= TELL_EVERY_US && open.writer.count() > 0 {
+            open.told_us = now;
+            open.tell(setting, false);
+        }
+        if is_over(&open.rule, setting.stamper.clock.utc().hour(), now) {
+            self.close(setting);
+        }
+        Ok(())
+    }
+
+    /// Closes the segment in order.
+    pub(super) fn close(&mut self, setting: &Setting) {
+        let Some(open) = self.open.take() else { return };
+        let (id, start, end, count) = (open.id, open.start, open.end, open.writer.count());
+        match open.writer.close(setting.stamper.now(), setting.signer.as_ref()) {
+            Ok((link, size_bytes)) => {
+                self.newest = Some(Newest { segment: id, link });
+                setting.facts.tell(Fact::SegmentGrew {
+                    segment: id,
+                    start,
+                    end,
+                    fragment_count: count,
+                    size_bytes,
+                    newest_link: link,
+                    closed: true,
+                });
+            }
+            Err(error) => self.failed(setting, &error),
+        }
+    }
+}
+
+impl OpenSegment {
+    fn tell(&self, setting: &Setting, closed: bool) {
+        setting.facts.tell(Fact::SegmentGrew {
+            segment: self.id,
+            start: self.start.clone(),
+            end: self.end.clone(),
+            fragment_count: self.writer.count(),
+            size_bytes: self.writer.size_bytes(),
+            newest_link: self.writer.link(),
+            closed,
+        });
+    }
+}
+
+/// What a new segment is sealed to.
+struct Sealing {
+    to: Option<PublicKey>,
+    kind: KeyKind,
+    rule: SealedTo,
+    identity: EdgeIdentity,
+}
+
+impl Sealing {
+    /// `None`: this must not be recorded.
+    fn choose(setting: &Setting, keys: Option<&KeySet>, hour: i64) -> Option<Self> {
+        let Some(keys) = keys else {
+            let nobody =
+                EdgeIdentity { organisation: OrganisationId::from_u128(0), edge: EdgeId::from_u128(0) };
+            return setting.record_in_clear.then_some(Self {
+                to: None,
+                kind: KeyKind::Unspecified,
+                rule: SealedTo { generation: 0, reserve: false, retention_days: setting.retention_days },
+                identity: setting.identity.unwrap_or(nobody),
+            });
+        };
+        let (kind, to) = keys.for_hour(hour, setting.stamper.belief().trusted);
+        Some(Self {
+            to: Some(to),
+            kind,
+            rule: SealedTo {
+                generation: keys.generation,
+                reserve: kind == KeyKind::Reserve,
+                retention_days: keys.retention_days.min(setting.retention_days),
+            },
+            identity: EdgeIdentity { organisation: keys.organisation, edge: keys.edge },
+        })
+    }
+}
+
+fn later(instant: &Instant, by_us: i64) -> Instant {
+    let mut later = instant.clone();
+    later.mono_us += by_us;
+    later.utc_us += by_us;
+    later
+}

@@ -1,0 +1,50 @@
+//! Segment files: written once from front to back, read also while they grow.
+
+mod reader;
+mod writer;
+
+pub use reader::{Entry, SegmentReader, Verified};
+pub use writer::{Appended, SegmentWriter};
+
+use campanile_proto::kind::Kind;
+use campanile_proto::segment::{DamagedRecord, SealError};
+use std::path::PathBuf;
+
+/// Signs what a footer carries with the box's key (ECDSA P-256, ASN.1).
+pub type Signer = std::sync::Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
+/// Why a segment could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    #[error("cannot make the segment {path}")]
+    Create { path: PathBuf, source: std::io::Error },
+    #[error("cannot write to the segment {path}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot bring the segment {path} to disk")]
+    Sync { path: PathBuf, source: std::io::Error },
+    #[error("cannot read the segment {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot seal for the segment {path}")]
+    Seal { path: PathBuf, source: SealError },
+    #[error("the segment {path} is damaged at byte {offset}")]
+    Damaged { path: PathBuf, offset: u64, source: DamagedRecord },
+    #[error("{path} is no segment: {reason}")]
+    NoSegment { path: PathBuf, reason: &'static str },
+}
+
+impl SegmentError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Write { source, .. } | Self::Create { source, .. } | Self::Sync { source, .. }
+                if source.kind() == std::io::ErrorKind::StorageFull =>
+            {
+                Kind::Exhausted
+            }
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+            _ => Kind::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

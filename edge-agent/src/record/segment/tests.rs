@@ -1,0 +1,139 @@
+use super::*;
+use bytes::Bytes;
+use campanile_proto::ids::{OrganisationId, RunId, SegmentId};
+use campanile_proto::segment::{FORMAT, PrivateKey, SegmentKey, footer_signature_input, key_pair};
+use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentHeader, Suite};
+use std::path::Path;
+use std::sync::Arc;
+
+fn header(suite: Suite) -> SegmentHeader {
+    SegmentHeader {
+        format: FORMAT,
+        segment_id: SegmentId::random().into(),
+        organisation_id: OrganisationId::from_u128(1).into(),
+        run_id: RunId::random().into(),
+        suite: suite.into(),
+        hour: 500_000,
+        retention_days: 7,
+        ..Default::default()
+    }
+}
+
+fn fragment(index: u64) -> RecordHeader {
+    RecordHeader { kind: RecordKind::Fragment.into(), index, arrival: Some(Instant::default()), ..Default::default() }
+}
+
+/// Three fragments and their init section.
+fn write(path: &Path, suite: Suite) -> (SegmentWriter, PrivateKey) {
+    let (private, public) = key_pair();
+    let to = (suite != Suite::Clear).then_some(&public);
+    let mut writer = SegmentWriter::create(path, header(suite), to).unwrap();
+    writer.init(Instant::default(), b"ftyp moov").unwrap();
+    for index in 0..3 {
+        writer.append(fragment(index), format!("moof mdat {index}").as_bytes()).unwrap();
+    }
+    (writer, private)
+}
+
+fn open_all(path: &Path, private: &PrivateKey) -> Vec<Vec<u8>> {
+    let mut reader = SegmentReader::open(path).unwrap();
+    let key = SegmentKey::unwrap(reader.header(), reader.header_bytes(), reader.wrapped_key(), private).unwrap();
+    let mut plain = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let Some(header) = entry.record_header().filter(|_| entry.payload_bytes > 0) else { continue };
+        let record = reader.record(entry.offset).unwrap();
+        plain.push(key.open(reader.header().suite, header.sealing, &record.header, &record.payload).unwrap());
+    }
+    plain
+}
+
+#[test]
+fn the_private_key_opens_what_was_sealed_and_the_disk_shows_none_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for suite in [Suite::Aes256Gcm, Suite::Chacha20Poly1305] {
+        let path = folder.path().join(format!("{suite:?}"));
+        let (writer, private) = write(&path, suite);
+        writer.close(Instant::default(), None).unwrap();
+        let plain = open_all(&path, &private);
+        let expected: [&[u8]; 4] = [b"ftyp moov", b"moof mdat 0", b"moof mdat 1", b"moof mdat 2"];
+        assert_eq!(plain, expected);
+        let disk = std::fs::read(&path).unwrap();
+        assert!(!disk.windows(4).any(|bytes| bytes == b"mdat"));
+    }
+}
+
+#[test]
+fn in_the_clear_the_payload_is_what_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clear");
+    let (writer, _) = write(&path, Suite::Clear);
+    drop(writer);
+    let mut reader = SegmentReader::open(&path).unwrap();
+    let init = reader.next_entry().unwrap().unwrap();
+    assert_eq!((init.kind, init.record_header().unwrap().sealing), (RecordKind::Init, 0));
+    assert_eq!(reader.record(init.offset).unwrap().payload, Bytes::from_static(b"ftyp moov"));
+}
+
+#[test]
+fn a_file_being_written_is_read_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("open");
+    let (mut writer, _) = write(&path, Suite::Aes256Gcm);
+    let mut reader = SegmentReader::open(&path).unwrap();
+    assert_eq!(std::iter::from_fn(|| reader.next_entry().unwrap()).count(), 4);
+    assert_eq!(reader.next_entry().unwrap(), None);
+    let appended = writer.append(fragment(3), b"later").unwrap();
+    let entry = reader.next_entry().unwrap().unwrap();
+    assert_eq!((entry.offset, entry.link), (appended.offset, appended.record.link));
+}
+
+#[test]
+fn a_footer_holds_table_and_signature_over_the_last_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("closed");
+    let (writer, _) = write(&path, Suite::Aes256Gcm);
+    let (id, last) = (writer.header().segment_id.clone(), writer.link());
+    let signer: Signer = Arc::new(|input: &[u8]| input.to_vec());
+    writer.close(Instant::default(), Some(&signer)).unwrap();
+    let verified = SegmentReader::open(&path).unwrap().verify().unwrap();
+    let footer = verified.footer.unwrap();
+    assert_eq!((verified.count, verified.torn_bytes, footer.fragment_count), (3, 0, 3));
+    assert_eq!(footer.last_link, last.to_vec());
+    assert_eq!(footer.edge_signature, footer_signature_input(&id, &last));
+    let reader = SegmentReader::open(&path).unwrap();
+    for entry in &footer.table {
+        let record = reader.record(entry.offset).unwrap();
+        assert_eq!(record.kind, RecordKind::Fragment);
+    }
+}
+
+#[test]
+fn a_torn_tail_costs_the_torn_record_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole");
+    let (writer, _) = write(&path, Suite::Aes256Gcm);
+    let (whole, first) = (writer.size_bytes(), SegmentReader::open(&path).unwrap().next_entry().unwrap().unwrap());
+    drop(writer);
+    let bytes = std::fs::read(&path).unwrap();
+    for cut in first.offset + 1..whole {
+        let torn = folder.path().join("torn");
+        std::fs::write(&torn, &bytes[..cut as usize]).unwrap();
+        let verified = SegmentReader::open(&torn).unwrap().verify().unwrap();
+        assert_eq!(verified.whole_bytes + verified.torn_bytes, cut);
+        assert!(verified.count <= 3 && verified.footer.is_none());
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_named_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged");
+    let (writer, _) = write(&path, Suite::Aes256Gcm);
+    drop(writer);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let found = SegmentReader::open(&path).and_then(|mut reader| reader.verify());
+    assert!(matches!(found, Err(SegmentError::Damaged { .. } | SegmentError::NoSegment { .. })), "{found:?}");
+}
