@@ -126,12 +126,7 @@ fn demand_interval(policy: &Policy, request: &Request, now: WallTime) -> Result<
 }
 
 /// A partner's request is meant for us, still holds, and says whose operator it is for.
-fn demand_addressed(
-    policy: &Policy,
-    partner: OrganisationId,
-    request: &Request,
-    now: WallTime,
-) -> Result<(), Refusal> {
+fn demand_addressed(policy: &Policy, partner: OrganisationId, request: &Request, now: WallTime) -> Result<(), Refusal> {
     if request.audience != Some(policy.organisation) || partner == policy.organisation {
         return Err(Refusal::new(Kind::Denied, "WRONG_AUDIENCE", "the request is addressed to another organisation"));
     }

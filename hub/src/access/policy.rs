@@ -96,7 +96,11 @@ fn live_agreement<'a>(
         return Err(Refusal::new(Kind::Denied, "REVOKED", "the agreement was revoked"));
     }
     if live.suspended {
-        return Err(Refusal::new(Kind::Denied, "SUSPENDED", "the agreement is suspended until both parties confirm it"));
+        return Err(Refusal::new(
+            Kind::Denied,
+            "SUSPENDED",
+            "the agreement is suspended until both parties confirm it",
+        ));
     }
     if now.0 < live.agreement.valid_from_us || now.0 >= live.agreement.valid_until_us {
         return Err(Refusal::new(Kind::Expired, "EXPIRED", "the agreement is not in force at this time"));

@@ -33,6 +33,46 @@ pub struct AgreementDraft {
     pub valid_days: u32,
 }
 
+/// The same rights in both directions.
+#[derive(Debug, Clone)]
+pub struct Mutual {
+    pub us: OrganisationId,
+    pub partner: OrganisationId,
+    pub title: String,
+    pub rights: Vec<Right>,
+    pub purposes: Vec<Purpose>,
+    /// Empty: any.
+    pub roles: Vec<String>,
+    /// 0: the owner's whole retention.
+    pub lookback_hours: u32,
+    /// Empty: only the partner grants.
+    pub our_cameras: Vec<CameraId>,
+    pub valid_days: u32,
+}
+
+impl AgreementDraft {
+    /// Article 2 is what we grant, article 3 what the partner grants: its cameras are left for it to fill in.
+    pub fn mutual(terms: Mutual) -> Self {
+        let sides = [(2, terms.us, terms.partner, &terms.our_cameras), (3, terms.partner, terms.us, &Vec::new())];
+        let sides = sides.into_iter().filter(|(_, owner, _, cameras)| *owner == terms.partner || !cameras.is_empty());
+        let side = |(article, owner, beneficiary, cameras): (u32, OrganisationId, OrganisationId, &Vec<CameraId>)| {
+            let grant = |(number, right): (usize, &Right)| Grant {
+                clause: format!("{article}.{}", number + 1),
+                owner_id: owner.into(),
+                beneficiary_id: beneficiary.into(),
+                right: (*right).into(),
+                camera_ids: cameras.iter().map(|id| (*id).into()).collect(),
+                purposes: terms.purposes.iter().map(|purpose| (*purpose).into()).collect(),
+                roles: terms.roles.clone(),
+                lookback_hours: terms.lookback_hours,
+            };
+            terms.rights.iter().enumerate().map(grant).collect::<Vec<_>>()
+        };
+        let grants = sides.flat_map(side).collect();
+        Self { title: terms.title, partner: terms.partner, grants, valid_days: terms.valid_days }
+    }
+}
+
 /// Why an agreement or a revocation is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
@@ -48,6 +88,8 @@ pub enum Problem {
     NotTheirs,
     #[error("another agreement is already held under this id")]
     OtherBytes,
+    #[error("a grant names no camera; its owner fills them in when it signs")]
+    Blank,
 }
 
 /// Where an agreement stands.
@@ -169,8 +211,8 @@ fn check_grant(grant: &Grant, parties: &BTreeMap<OrganisationId, OrganisationCar
         return Err(malformed("grants", "owner and beneficiary must be two of the parties"));
     }
     let cameras = &grant.camera_ids;
-    if !(1..=MAX_CAMERAS).contains(&cameras.len()) || !cameras.iter().all(|id| CameraId::try_from(id).is_ok()) {
-        return Err(malformed("camera_ids", "each grant must name 1 to 10,000 cameras"));
+    if cameras.len() > MAX_CAMERAS || !cameras.iter().all(|id| CameraId::try_from(id).is_ok()) {
+        return Err(malformed("camera_ids", "each grant must name at most 10,000 cameras"));
     }
     if grant.roles.len() > MAX_ROLES || !grant.roles.iter().all(|role| is_text(role, 1, MAX_ROLE_CHARACTERS)) {
         return Err(malformed("roles", "at most 32, of 1 to 64 printable characters"));
@@ -179,6 +221,40 @@ fn check_grant(grant: &Grant, parties: &BTreeMap<OrganisationId, OrganisationCar
         return Err(malformed("lookback_hours", "at most 168"));
     }
     Ok(())
+}
+
+/// Whether every grant of these owners names its cameras.
+pub fn is_filled_in(agreement: &Agreement, by: impl Fn(&[u8]) -> bool) -> Result<(), Problem> {
+    let blank = agreement.grants.iter().any(|grant| grant.camera_ids.is_empty() && by(&grant.owner_id));
+    if blank { Err(Problem::Blank) } else { Ok(()) }
+}
+
+/// Fills what `owner` was asked to fill in; everything else stays as it was signed.
+pub fn fill_in(agreement: &Agreement, owner: OrganisationId, cameras: &[CameraId]) -> Agreement {
+    let mut filled = agreement.clone();
+    for grant in blanks(&mut filled, owner) {
+        grant.camera_ids = cameras.iter().map(|id| (*id).into()).collect();
+    }
+    filled
+}
+
+/// Whether `theirs` is `ours` with nothing changed but what `owner` was asked to fill in.
+pub fn completes(ours: &Agreement, theirs: &Agreement, owner: OrganisationId) -> bool {
+    let mut filled = ours.clone();
+    if filled.grants.len() != theirs.grants.len() {
+        return false;
+    }
+    for (mine, their) in filled.grants.iter_mut().zip(&theirs.grants) {
+        if mine.camera_ids.is_empty() && mine.owner_id.as_ref() == owner.as_bytes() {
+            mine.camera_ids.clone_from(&their.camera_ids);
+        }
+    }
+    filled == *theirs
+}
+
+fn blanks(agreement: &mut Agreement, owner: OrganisationId) -> impl Iterator<Item = &mut Grant> {
+    let blank = move |grant: &&mut Grant| grant.camera_ids.is_empty() && grant.owner_id.as_ref() == owner.as_bytes();
+    agreement.grants.iter_mut().filter(blank)
 }
 
 /// Who of the parties signed these bytes, with the key on its card.

@@ -10,7 +10,7 @@ use super::store::Tell;
 use super::viewing::accepted;
 use super::{Federation, Inner, mandate, read, write};
 use campanile_proto::federation::v1::{Agreement, IntroduceRequest, Introduction, Refusal, Revocation, SignedEnvelope};
-use campanile_proto::ids::{AgreementId, OrganisationId};
+use campanile_proto::ids::{AgreementId, CameraId, OrganisationId};
 use campanile_proto::kind::Chain;
 use campanile_proto::signed;
 use campanile_proto::time::WallTime;
@@ -94,6 +94,8 @@ impl Federation {
         let partner = self.partner(draft.partner).ok_or(FederationError::UnknownPartner(draft.partner))?;
         let drawn = agreement::draw_up(&draft, vec![self.card(), partner.card.clone()], self.0.clock.utc());
         agreement::check(&drawn).map_err(FederationError::Agreement)?;
+        let us = self.us();
+        agreement::is_filled_in(&drawn, |owner| owner == us.as_bytes()).map_err(FederationError::Agreement)?;
         let envelope = signed::envelope(&drawn, self.us(), &self.0.identity.long_term);
         let held = Held::of(envelope, drawn).ok_or(FederationError::Stored { what: "agreement" })?;
         let id = held.id;
@@ -102,8 +104,9 @@ impl Federation {
         Ok(id)
     }
 
-    /// Signs what a partner proposed; from then on both sides hold it with every signature.
-    pub async fn sign(&self, id: AgreementId) -> Result<(), FederationError> {
+    /// Signs what a partner proposed. Where it left our cameras open, `offered` is filled in; these are new
+    /// bytes, which the partner's hub countersigns by itself because nothing else has changed.
+    pub async fn sign(&self, id: AgreementId, offered: Vec<CameraId>) -> Result<(), FederationError> {
         let held = self.held(id)?;
         match held.state(self.us(), self.0.clock.utc()) {
             State::AwaitingUs => {}
@@ -111,9 +114,16 @@ impl Federation {
             State::Expired => return Err(FederationError::Expired(id)),
             State::Proposed | State::Live | State::Suspended => return Ok(()),
         }
+        let filled = agreement::fill_in(&held.agreement, self.us(), &offered);
+        agreement::check(&filled)
+            .and_then(|()| agreement::is_filled_in(&filled, |_| true))
+            .map_err(FederationError::Agreement)?;
         let mut envelope = held.envelope.clone();
+        if filled != held.agreement {
+            envelope = SignedEnvelope { payload: filled.encode_to_vec().into(), signatures: Vec::new(), ..envelope };
+        }
         signed::countersign(&mut envelope, self.us(), &self.0.identity.long_term);
-        let signed = Held::of(envelope, held.agreement.clone()).ok_or(FederationError::Stored { what: "agreement" })?;
+        let signed = Held::of(envelope, filled).ok_or(FederationError::Stored { what: "agreement" })?;
         let tell = held.others(self.us()).into_iter().map(|partner| (partner, Tell::Conclude)).collect();
         self.hold(Held { suspended: held.suspended, ..signed }, tell).await?;
         self.tell_untold().await;
@@ -178,6 +188,7 @@ impl Federation {
     /// A partner leaves a half-signed agreement.
     pub(super) async fn proposed(&self, from: &Partner, envelope: SignedEnvelope) -> Result<(), Refusal> {
         let agreement = self.acceptable(from, &envelope)?;
+        agreement::is_filled_in(&agreement, |owner| owner == from.id.as_bytes()).map_err(refused)?;
         let now = self.0.clock.utc();
         let waiting = {
             let directory = read(&self.0.directory);
@@ -191,14 +202,45 @@ impl Federation {
         self.merge(agreement, envelope).await.map(drop)
     }
 
-    /// A partner brings an agreement with every signature.
+    /// A partner brings an agreement with every signature, or our own proposal with its cameras filled in.
     pub(super) async fn concluded(&self, from: &Partner, envelope: SignedEnvelope) -> Result<(), Refusal> {
         let agreement = self.acceptable(from, &envelope)?;
+        agreement::is_filled_in(&agreement, |_| true).map_err(refused)?;
+        if let Some(ours) = self.completed(from, &envelope, &agreement) {
+            return self.countersign(from, ours, envelope, agreement).await;
+        }
         let signers = agreement::signers(&envelope, &agreement);
         if signers.len() < agreement.parties.len() {
             return Err(malformed("signatures: every party must have signed"));
         }
         self.merge(agreement, envelope).await.map(drop)
+    }
+
+    /// Our own proposal, if `agreement` is it with nothing changed but what we left for `from` to fill in.
+    fn completed(&self, from: &Partner, envelope: &SignedEnvelope, agreement: &Agreement) -> Option<Held> {
+        let ours = self.held(AgreementId::try_from(&agreement.agreement_id).ok()?).ok()?;
+        let open = ours.revoked_at.is_none() && ours.signers == [self.us()];
+        let other = ours.envelope.payload != envelope.payload;
+        (open && other && agreement::completes(&ours.agreement, agreement, from.id)).then_some(ours)
+    }
+
+    /// Our people signed that these cameras may be filled in: only grants to us have grown.
+    async fn countersign(
+        &self,
+        from: &Partner,
+        ours: Held,
+        mut envelope: SignedEnvelope,
+        agreement: Agreement,
+    ) -> Result<(), Refusal> {
+        envelope.signatures.retain(|s| s.organisation_id.as_ref() == from.id.as_bytes());
+        signed::countersign(&mut envelope, self.us(), &self.0.identity.long_term);
+        let held = Held::of(envelope, agreement).ok_or_else(unavailable)?;
+        let tell = vec![(from.id, Tell::Conclude)];
+        self.hold(Held { suspended: ours.suspended, ..held }, tell).await.map_err(not_written)?;
+        // The partner waits for our answer to this call; it is told in its own.
+        let federation = self.clone();
+        tokio::spawn(async move { federation.tell_untold().await });
+        Ok(())
     }
 
     /// A partner revokes: its word alone is enough.
@@ -259,10 +301,7 @@ impl Federation {
         envelope.signatures.retain(holds);
         let held = Held::of(envelope, agreement).ok_or_else(unavailable)?;
         let suspended = before.is_some_and(|before| before.suspended);
-        self.hold(Held { suspended, ..held }, Vec::new()).await.map_err(|error| {
-            tracing::error!(error = %Chain(&error), "agreement not written");
-            unavailable()
-        })
+        self.hold(Held { suspended, ..held }, Vec::new()).await.map_err(not_written)
     }
 
     /// Tells partners what they were not told yet; what fails stays for the next time.
@@ -335,6 +374,11 @@ async fn introduce(address: &str) -> Result<(Introduction, Option<[u8; 32]>), Fe
 /// A fingerprint without what people put between its digits.
 fn normal(fingerprint: &str) -> String {
     fingerprint.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_uppercase()).collect()
+}
+
+fn not_written(error: FederationError) -> Refusal {
+    tracing::error!(error = %Chain(&error), "agreement not written");
+    unavailable()
 }
 
 fn refused(problem: Problem) -> Refusal {

@@ -17,6 +17,7 @@ mod error;
 mod lease;
 mod mandate;
 mod owner;
+mod owner_hub;
 mod refuse;
 mod release;
 mod replies;
@@ -31,7 +32,7 @@ mod upkeep;
 mod viewing;
 mod witness;
 
-pub use agreement::{AgreementDraft, Problem as AgreementProblem, State};
+pub use agreement::{AgreementDraft, Mutual, Problem as AgreementProblem, State};
 pub use ask::{Answer, GrantedCamera, PartnerAnswer, PartnerQuery, ThumbnailQuery};
 pub use directory::{AgreementRow, Partner};
 pub use error::{AskError, FederationError};

@@ -1,6 +1,6 @@
 //! What the answering side needs of its hub: the door, and what lies behind it.
 
-use crate::access::{Refusal, Request};
+use crate::access::{Pass, Refusal, Request};
 use bytes::Bytes;
 use campanile_proto::federation::v1::{CameraCard, Listing, SearchHit, SignedEnvelope};
 use campanile_proto::grid::CellSet;
@@ -77,4 +77,12 @@ pub trait Owner: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Bytes, NotReleased>>;
     /// Our register's newest signed checkpoint.
     fn checkpoint(&self) -> BoxFuture<'_, Result<SignedEnvelope, NotReleased>>;
+}
+
+impl Entry {
+    /// Holds a pass of the door until it is closed.
+    pub fn of(pass: Pass) -> Self {
+        let (cameras, clause) = (pass.cameras().to_vec(), pass.clause().to_owned());
+        Self::new(cameras, clause, Box::new(move |items, bytes| Box::pin(pass.close(items, bytes))))
+    }
 }

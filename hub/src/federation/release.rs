@@ -84,21 +84,21 @@ impl Asked<'_> {
             region: access.region,
             limit: limit + 1,
         };
-        let found = async { Ok((self.owner.cards(entry.cameras.clone()).await?, self.owner.search(wanted).await?)) };
-        let (cards, mut hits) = match found.await {
-            Ok(found) => found,
+        // The cameras first: they tell the asker at once that somebody is at work.
+        let cards = match self.owner.cards(entry.cameras.clone()).await {
+            Ok(cards) => cards,
+            Err(error) => return Err(self.not_released(entry, error).await),
+        };
+        send_all(reply, cards.into_iter().map(Content::Camera)).await;
+        let mut hits = match self.owner.search(wanted).await {
+            Ok(hits) => hits,
             Err(error) => return Err(self.not_released(entry, error).await),
         };
         hits.retain(|hit| entry.cameras.iter().any(|camera| hit.camera_id.as_ref() == camera.as_bytes().as_slice()));
         let truncated = hits.len() > limit;
         hits.truncate(limit);
         let count = hits.len() as u64;
-        let contents = cards.into_iter().map(Content::Camera).chain(hits.into_iter().map(Content::Hit));
-        for content in contents {
-            if reply.send(content, false).await.is_err() {
-                break;
-            }
-        }
+        send_all(reply, hits.into_iter().map(Content::Hit)).await;
         let _ = reply.send(Content::End(SearchEnd { count, truncated }), true).await;
         entry.close(count, reply.bytes()).await;
         Ok(())
@@ -241,6 +241,15 @@ impl Asked<'_> {
             Kind::NotFound | Kind::Denied | Kind::Expired => not_granted(""),
             Kind::Exhausted => refusal(refuse::BUSY, "too much is asked at once; try again later"),
             _ => unavailable(),
+        }
+    }
+}
+
+/// Until nobody reads any more.
+async fn send_all(reply: &mut Sealed, contents: impl Iterator<Item = Content>) {
+    for content in contents {
+        if reply.send(content, false).await.is_err() {
+            break;
         }
     }
 }

@@ -17,6 +17,7 @@ use campanile_proto::types::v1::Stream;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -67,6 +68,8 @@ struct Lease {
 
 impl Federation {
     pub async fn open_playback(&self, query: PlaybackQuery) -> Result<PartnerPlayback, AskError> {
+        // Before anything is asked, so that no revocation slips through in between.
+        let revoked = self.0.revoked.subscribe();
         let (partner, agreement) = self.under(query.partner, Right::Playback, &query.behalf, query.camera)?;
         let asking =
             Asking { agreement, right: Right::Playback, cameras: vec![query.camera], from: query.from, to: query.to };
@@ -95,7 +98,7 @@ impl Federation {
             seconds,
         };
         let (open, ended) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(lease.clone().keep(asked, open.clone(), ended.clone()));
+        tokio::spawn(lease.clone().keep(asked, revoked, open.clone(), ended.clone()));
         let viewing = Viewing { lease, listing, inits: Mutex::default(), ended, _open: open.drop_guard() };
         Ok(PartnerPlayback(Arc::new(viewing)))
     }
@@ -198,9 +201,14 @@ impl Lease {
 
     /// Renews until the playback is dropped or ended, the partner refuses, the agreement is revoked, or no
     /// renewal has succeeded in time. 15 s count from when it was asked.
-    async fn keep(self, opened: Instant, open: CancellationToken, ended: CancellationToken) {
+    async fn keep(
+        self,
+        opened: Instant,
+        mut revoked: broadcast::Receiver<AgreementId>,
+        open: CancellationToken,
+        ended: CancellationToken,
+    ) {
         let _ended = ended.clone().drop_guard();
-        let mut revoked = self.federation.0.revoked.subscribe();
         let mut until = opened + self.seconds;
         let mut next = opened + RENEW_EVERY;
         let given_back = loop {

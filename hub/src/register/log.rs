@@ -128,9 +128,7 @@ impl Log {
             let bytes = leaf.encode_to_vec();
             transaction
                 .prepare_cached("INSERT INTO leaf (sequence, request_id, phase, leaf) VALUES (?1, ?2, ?3, ?4)")
-                .and_then(|mut s| {
-                    s.execute(params![column(sequence), draft.request.as_bytes(), leaf.phase, bytes])
-                })
+                .and_then(|mut s| s.execute(params![column(sequence), draft.request.as_bytes(), leaf.phase, bytes]))
                 .map_err(failed)?;
             for value in personal {
                 transaction
@@ -224,8 +222,8 @@ impl Log {
         self.connection
             .prepare_cached("SELECT field, value, salt FROM personal WHERE sequence = ?1")
             .and_then(|mut statement| {
-                let rows = statement
-                    .query_map([column(sequence)], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+                let rows =
+                    statement.query_map([column(sequence)], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
                 rows.collect()
             })
             .map_err(|e| RegisterError::Read(Arc::new(e)))
@@ -262,7 +260,8 @@ impl Log {
         let mut checkpoints = self.read_checkpoints()?;
         let count = checkpoints.len() as u64;
         let mut tree = Tree::default();
-        let mut statement = self.connection.prepare("SELECT sequence, leaf FROM leaf ORDER BY sequence").map_err(failed)?;
+        let mut statement =
+            self.connection.prepare("SELECT sequence, leaf FROM leaf ORDER BY sequence").map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let (sequence, bytes): (i64, Vec<u8>) = (row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);

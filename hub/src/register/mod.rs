@@ -36,7 +36,9 @@ pub enum RegisterError {
     Write(#[source] Arc<rusqlite::Error>),
     #[error("could not read the register")]
     Read(#[source] Arc<rusqlite::Error>),
-    #[error("the register does not verify: {0}; restore its file from the newest backup and tell the data protection officer")]
+    #[error(
+        "the register does not verify: {0}; restore its file from the newest backup and tell the data protection officer"
+    )]
     Tampered(String),
     #[error("the register has no entry or size {0}")]
     OutOfRange(u64),

@@ -52,8 +52,11 @@ impl Tree {
             return Err(RegisterError::OutOfRange(sequence.max(size)));
         }
         let index = usize::try_from(sequence).map_err(|_| RegisterError::OutOfRange(sequence))?;
-        let proof =
-            if size == self.len() { self.0.prove_inclusion(index) } else { self.prefix(size)?.0.prove_inclusion(index) };
+        let proof = if size == self.len() {
+            self.0.prove_inclusion(index)
+        } else {
+            self.prefix(size)?.0.prove_inclusion(index)
+        };
         Ok(hashes(proof.as_bytes()))
     }
 
@@ -62,8 +65,11 @@ impl Tree {
             return Err(RegisterError::OutOfRange(if old == 0 { 0 } else { new }));
         }
         let added = usize::try_from(new - old).map_err(|_| RegisterError::OutOfRange(new))?;
-        let proof =
-            if new == self.len() { self.0.prove_consistency(added) } else { self.prefix(new)?.0.prove_consistency(added) };
+        let proof = if new == self.len() {
+            self.0.prove_consistency(added)
+        } else {
+            self.prefix(new)?.0.prove_consistency(added)
+        };
         Ok(hashes(proof.as_bytes()))
     }
 }

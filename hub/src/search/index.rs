@@ -1,7 +1,7 @@
 //! The projection: one document an event; the thread that writes it; typed queries over it.
 
-use super::words::{Wanted, Words};
 use super::SearchError;
+use super::words::{Wanted, Words};
 use crate::catalog::EventRow;
 use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, EventId};
@@ -11,12 +11,8 @@ use std::ops::Bound;
 use std::path::Path;
 use tantivy::collector::{DocSetCollector, TopDocs};
 use tantivy::directory::MmapDirectory;
-use tantivy::query::{
-    AllQuery, BooleanQuery, FuzzyTermQuery, Occur, Query, RangeQuery, TermQuery, TermSetQuery,
-};
-use tantivy::schema::{
-    FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TantivyDocument, Value,
-};
+use tantivy::query::{AllQuery, BooleanQuery, FuzzyTermQuery, Occur, Query, RangeQuery, TermQuery, TermSetQuery};
+use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TantivyDocument, Value};
 use tantivy::{Index, IndexReader, IndexWriter, Order, ReloadPolicy, Term};
 
 /// Written beside the index; another one is made anew.

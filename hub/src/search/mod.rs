@@ -108,7 +108,9 @@ impl Search {
             let found = self.find(conditions.clone(), offset, batch).await?;
             let count = found.len();
             for found in found {
-                if hits.len() < limit && let Some(row) = self.admit(&found, &query).await? {
+                if hits.len() < limit
+                    && let Some(row) = self.admit(&found, &query).await?
+                {
                     hits.push(hit(row, &cameras));
                 }
             }

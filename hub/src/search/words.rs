@@ -46,10 +46,7 @@ pub(super) fn wanted(text: &str) -> Vec<Wanted> {
     let mut words = fold(&text[..end]);
     words.truncate(MAX_WORDS);
     let last = words.len().saturating_sub(1);
-    let want = |(at, word): (usize, String)| Wanted {
-        stem: stem(&word),
-        beginning: (at == last).then_some(word),
-    };
+    let want = |(at, word): (usize, String)| Wanted { stem: stem(&word), beginning: (at == last).then_some(word) };
     words.into_iter().enumerate().map(want).collect()
 }
 

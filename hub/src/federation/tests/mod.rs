@@ -1,4 +1,13 @@
-//! Two and more federations in one process, over real TLS and real SQLite.
+//! Two and more federations in one process: real TLS over loopback, real SQLite, the real door and
+//! register; only footage and events are canned.
+
+mod agreements;
+mod asking;
+mod hostile;
+mod leases;
+mod playback;
+mod relay;
+mod town;
 
 use crate::fleet::Identity;
 use campanile_proto::ids::OrganisationId;
