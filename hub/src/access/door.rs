@@ -1,1 +1,178 @@
+//! The door: decides, writes the register entry, and only then lets in.
 
+use super::ask::{Action, Decision, Principal, Refusal, Request};
+use super::policy::{LiveAgreement, Policy};
+use super::{decide, stands};
+use crate::register::{LeafDraft, Register};
+use campanile_proto::ids::{CameraId, OrganisationId, RequestId};
+use campanile_proto::kind::{Chain, Kind};
+use campanile_proto::time::Clock;
+use campanile_proto::types::v1::{Act, Phase};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+use tracing::error;
+
+/// Cheap to clone; every clone is the same door.
+#[derive(Clone)]
+pub struct Door {
+    policy: Arc<watch::Sender<Arc<Policy>>>,
+    register: Register,
+    clock: Arc<dyn Clock>,
+}
+
+/// Let in: what for, and the register entry that closes when this goes away.
+pub struct Pass {
+    request: Request,
+    clause: String,
+    cameras: Vec<CameraId>,
+    /// None for what leaves no entry.
+    closing: Option<(Register, LeafDraft)>,
+    items: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Door {
+    pub fn new(organisation: OrganisationId, retention_days: u32, register: Register, clock: Arc<dyn Clock>) -> Self {
+        let policy = Policy { organisation, agreements: Vec::new(), retention_days };
+        Self { policy: Arc::new(watch::Sender::new(Arc::new(policy))), register, clock }
+    }
+
+    /// Replaces what partners may do; decisions from now on rest on it.
+    pub fn set_agreements(&self, agreements: Vec<LiveAgreement>) {
+        self.policy.send_modify(|policy| {
+            *policy = Arc::new(Policy { agreements, ..Policy::clone(policy) });
+        });
+    }
+
+    /// Tells of every change of policy: what goes on for long asks again then.
+    pub fn policy(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policy.subscribe()
+    }
+
+    /// Decides without an entry: before a request is read as far as [`Door::enter`] needs.
+    pub fn admits(&self, principal: &Principal, action: Action) -> Result<(), Refusal> {
+        stands(principal, action).map(drop)
+    }
+
+    /// Decides; for what shows footage or events, or changes something, an entry is on the disk before this
+    /// returns, allowed or not.
+    pub async fn enter(&self, request: Request) -> Result<Pass, Refusal> {
+        let policy = self.policy.borrow().clone();
+        match decide(&policy, &request, self.clock.utc()) {
+            Decision::Allow { clause, cameras } => self.open(request, clause, cameras).await,
+            Decision::Refuse(refusal) => {
+                // A stranger is not identified by anything, and could fill the disk.
+                if let (Some(act), false) = (request.action.act(), request.principal == Principal::Nobody) {
+                    let mut draft = draft(act, Phase::Refused, &request);
+                    draft.clause.clone_from(&refusal.clause);
+                    draft.reason = refusal.code.to_owned();
+                    if let Err(e) = self.register.append(draft).await {
+                        error!(error = %Chain(&e), code = refusal.code, "refusal not registered");
+                    }
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn open(&self, request: Request, clause: String, cameras: Vec<CameraId>) -> Result<Pass, Refusal> {
+        let mut closing = None;
+        if let Some(act) = request.action.act() {
+            let mut opened = draft(act, Phase::Opened, &request);
+            opened.clause.clone_from(&clause);
+            opened.cameras.clone_from(&cameras);
+            self.register.append(opened.clone()).await.map_err(|e| {
+                error!(error = %Chain(&e), "access not registered, so not allowed");
+                Refusal::new(Kind::Unavailable, "UNAVAILABLE", "the register cannot be written, so nothing is shown")
+            })?;
+            let closed = LeafDraft { phase: Phase::Closed, cameras: Vec::new(), interval: None, ..opened };
+            closing = Some((self.register.clone(), closed));
+        }
+        let (items, bytes) = Default::default();
+        Ok(Pass { request, clause, cameras, closing, items, bytes })
+    }
+
+    /// An act complete in one entry, such as a sign-in that succeeded (`reason` empty) or failed.
+    pub async fn note(&self, act: Act, operator: &str, reason: &str) {
+        let phase = if reason.is_empty() { Phase::Done } else { Phase::Refused };
+        let mut draft = LeafDraft::new(act, phase, RequestId::ordered());
+        draft.operator = operator.chars().take(MAX_NOTED_CHARACTERS).collect();
+        draft.reason = reason.to_owned();
+        if let Err(e) = self.register.append(draft).await {
+            error!(error = %Chain(&e), "act not registered");
+        }
+    }
+}
+
+/// A stranger's text must not grow the register.
+const MAX_NOTED_CHARACTERS: usize = 64;
+
+fn draft(act: Act, phase: Phase, request: &Request) -> LeafDraft {
+    let mut draft = LeafDraft::new(act, phase, request.id);
+    draft.operator = request.operator_pseudonym.clone().unwrap_or_else(|| request.principal.label());
+    draft.purpose = request.purpose;
+    // An invalid case number of any length is refused, and not worth keeping whole.
+    draft.case_number = request.case_number.as_ref().map(|case| case.chars().take(MAX_NOTED_CHARACTERS).collect());
+    draft.requester = match request.principal {
+        Principal::Partner { organisation } => Some(organisation),
+        _ => None,
+    };
+    // What a search asked for in vain is named up to this many.
+    draft.cameras = request.cameras.iter().take(MAX_NOTED_CAMERAS).copied().collect();
+    draft.interval = request.interval;
+    draft.agreement = request.agreement;
+    draft
+}
+
+const MAX_NOTED_CAMERAS: usize = 100;
+
+impl Pass {
+    /// What of the request is within the clause; empty for our own people: every camera.
+    pub fn cameras(&self) -> &[CameraId] {
+        &self.cameras
+    }
+
+    pub fn clause(&self) -> &str {
+        &self.clause
+    }
+
+    pub fn request_id(&self) -> RequestId {
+        self.request.id
+    }
+
+    /// What was asked, as it was decided on.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Counts what was released; stands in the closing entry.
+    pub fn count(&self, items: u64, bytes: u64) {
+        self.items.fetch_add(items, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Closes, with what was released beyond what was counted before; returns when the entry is durable.
+    pub async fn close(mut self, items: u64, bytes: u64) {
+        self.count(items, bytes);
+        let Some((register, draft)) = self.closing_entry() else { return };
+        if let Err(e) = register.append(draft).await {
+            error!(error = %Chain(&e), "access not closed in the register");
+        }
+    }
+
+    fn closing_entry(&mut self) -> Option<(Register, LeafDraft)> {
+        let (register, mut draft) = self.closing.take()?;
+        draft.items = self.items.load(Ordering::Relaxed);
+        draft.bytes_sent = self.bytes.load(Ordering::Relaxed);
+        Some((register, draft))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some((register, draft)) = self.closing_entry() {
+            register.append_later(draft);
+        }
+    }
+}

@@ -5,10 +5,19 @@
 //! Invariant: every REST route, gRPC method and command passes [`decide`]; footage and events only with
 //! purpose and case number, and only after a durable register entry.
 
+mod ask;
 mod decide;
 mod door;
+mod limiter;
+mod methods;
+mod password;
 mod people;
+mod policy;
 
-pub use decide::{Action, Decision, Policy, Principal, Refusal, Request, decide};
+pub use ask::{Action, Decision, Principal, Refusal, Request};
+pub use decide::{CLOCK_SLACK_US, decide, stands};
 pub use door::{Door, Pass};
-pub use people::{Operator, People, PeopleError, Session};
+pub use methods::{METHODS, action_of_method};
+pub use password::Password;
+pub use people::{People, PeopleError, Session};
+pub use policy::{AGREEMENT_SCHEMA, LiveAgreement, Policy};

@@ -1,1 +1,19 @@
+//! Footage on its way from a box's disk to an eye.
+//!
+//! Belongs here: the key ring, opening and checking what boxes deliver, the one time line, packaging.
+//! Does not belong here: who may see it (`access`), how a browser or partner asks (`web`, `federation`).
+//! Invariant: footage is plain in memory only, and not past the end of its term.
 
+mod cache;
+mod codecs;
+mod groups;
+pub mod hls;
+pub mod keeper;
+mod opening;
+mod playback;
+pub mod rendition;
+mod ring;
+mod timeline;
+
+pub use keeper::{Keeper, KeeperError, Maintained, RingKeeper};
+pub use playback::{Playback, PlaybackError};

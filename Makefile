@@ -1,0 +1,46 @@
+# Campanile: the commands a person types. `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export CARGO_TERM_COLOR ?= auto
+# One profile and one build serve demo and tests.
+BUILD := cargo build --workspace --bins --lib
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: build-demo ## Two towns on this machine, until Ctrl-C (ONCE=1, CLIPS=dir, CAMERAS=cameras.toml)
+	@target/debug/campanile-demo run $(if $(ONCE),--once) $(if $(CLIPS),--clips "$(CLIPS)") $(if $(CAMERAS),--cameras "$(CAMERAS)")
+
+.PHONY: clean-demo
+clean-demo: ## Removes everything the demo made
+	@rm -rf target/demo
+	@echo "clean-demo: target/demo is gone"
+
+.PHONY: test
+test: ## Everything that must hold, counted
+	@tests/setup.sh test
+	@tests/run.sh
+
+.PHONY: clips
+clips: ## Each clip of CLIPS=dir as a camera: recorded, indexed, found, played back whole
+	@tests/setup.sh test
+	@$(BUILD)
+	@target/debug/campanile-demo clips --clips "$(or $(CLIPS),$(error CLIPS=dir is missing))"
+
+.PHONY: bench
+bench: ## Criterion benches; results under target/criterion
+	@tests/setup.sh demo
+	@cargo bench --workspace
+
+.PHONY: lint
+lint: ## rustfmt, clippy, cargo deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo deny --workspace check
+
+.PHONY: build-demo
+build-demo:
+	@tests/setup.sh demo
+	@$(BUILD)

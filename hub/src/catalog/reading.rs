@@ -1,0 +1,180 @@
+//! Tables into answers.
+
+use super::ingest::{ANCHOR, CAMERA, GAP, HEALTH, SEGMENT};
+use super::ranges::Ranges;
+use super::rows::{Camera, GapRow, SegmentRow};
+use super::sqlite::failed;
+use super::CatalogError;
+use campanile_proto::edge::v1::{CameraState, EdgeHealth, Gap, SegmentState};
+use campanile_proto::ids::{CameraId, EdgeId, Epoch, OrganisationId, RunId, SegmentId};
+use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
+use campanile_proto::types::v1::{Anchor, SegmentHeader, Stream};
+use prost::Message;
+use rusqlite::{Connection, Params, Row, params};
+use std::collections::HashMap;
+
+/// Rows of one answer: a week of one stream is about a thousand segments.
+const MAX_ROWS: i64 = 50_000;
+/// A segment's span; an open one may be reported 10 s late.
+const LONGEST_US: i64 = (campanile_proto::segment::MAX_SEGMENT_SECONDS + 60) * MICROS_PER_SECOND;
+
+fn rows<T>(
+    db: &Connection,
+    attempt: &'static str,
+    sql: &str,
+    values: impl Params,
+    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, CatalogError> {
+    let mut statement = db.prepare_cached(sql).map_err(failed(attempt))?;
+    statement.query_map(values, row).map_err(failed(attempt))?.collect::<Result<_, _>>().map_err(failed(attempt))
+}
+
+pub(super) fn held(
+    db: &Connection,
+    organisation: OrganisationId,
+    edge: EdgeId,
+    epoch: Epoch,
+) -> Result<Ranges, CatalogError> {
+    let sql = "SELECT first, last FROM held WHERE organisation = ?1 AND edge = ?2 AND epoch = ?3";
+    let values = params![organisation.as_bytes(), edge.as_bytes(), epoch.as_bytes()];
+    let pairs = rows(db, "read what is held", sql, values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let mut ranges = Ranges::default();
+    pairs.into_iter().for_each(|(first, last)| ranges.insert(first as u64, last as u64));
+    Ok(ranges)
+}
+
+pub(super) fn owners(db: &Connection, organisation: OrganisationId) -> Result<HashMap<CameraId, EdgeId>, CatalogError> {
+    let sql = "SELECT camera, edge FROM camera_owner WHERE organisation = ?1";
+    let pairs = rows(db, "read who owns which camera", sql, [organisation.as_bytes()], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+    })?;
+    pairs
+        .into_iter()
+        .map(|(camera, edge)| Ok((CameraId::try_from(camera.as_slice())?, EdgeId::try_from(edge.as_slice())?)))
+        .collect::<Result<_, campanile_proto::ids::InvalidId>>()
+        .map_err(|_| CatalogError::Damaged { what: "camera owner" })
+}
+
+/// (edge, state) of every object of one kind.
+fn states<M: Message + Default>(
+    db: &Connection,
+    organisation: OrganisationId,
+    kind: i64,
+) -> Result<Vec<(EdgeId, M)>, CatalogError> {
+    let sql = "SELECT edge, state FROM object WHERE organisation = ?1 AND kind = ?2 LIMIT ?3";
+    let found = rows(db, "read objects", sql, params![organisation.as_bytes(), kind, MAX_ROWS], |row| {
+        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+    })?;
+    found.into_iter().map(|(edge, state)| Ok((id(&edge)?, message(state)?))).collect()
+}
+
+fn id<'a, T: TryFrom<&'a [u8]>>(bytes: &'a [u8]) -> Result<T, CatalogError> {
+    T::try_from(bytes).map_err(|_| CatalogError::Damaged { what: "id" })
+}
+
+fn message<M: Message + Default>(bytes: Vec<u8>) -> Result<M, CatalogError> {
+    M::decode(bytes::Bytes::from(bytes)).map_err(|_| CatalogError::Damaged { what: "object" })
+}
+
+pub(super) fn cameras(db: &Connection, organisation: OrganisationId) -> Result<Vec<Camera>, CatalogError> {
+    let mut cameras = Vec::new();
+    for (edge, state) in states::<CameraState>(db, organisation, CAMERA)? {
+        cameras.push(Camera {
+            id: id(&state.camera_id)?,
+            edge,
+            name: state.name,
+            site: state.site,
+            address: state.address,
+            latitude: state.latitude,
+            longitude: state.longitude,
+            streams: state.streams,
+            removed: state.removed,
+        });
+    }
+    cameras.sort_by(|a, b| (&a.site, &a.name, a.id).cmp(&(&b.site, &b.name, b.id)));
+    Ok(cameras)
+}
+
+pub(super) fn anchors(db: &Connection, organisation: OrganisationId) -> Result<Vec<Anchor>, CatalogError> {
+    Ok(states::<Anchor>(db, organisation, ANCHOR)?.into_iter().map(|(_, anchor)| anchor).collect())
+}
+
+pub(super) fn health(db: &Connection, organisation: OrganisationId) -> Result<Vec<(EdgeId, EdgeHealth)>, CatalogError> {
+    states(db, organisation, HEALTH)
+}
+
+pub(super) fn segments(
+    db: &Connection,
+    organisation: OrganisationId,
+    camera: CameraId,
+    stream: Stream,
+    from: WallTime,
+    to: WallTime,
+) -> Result<Vec<SegmentRow>, CatalogError> {
+    let sql = "SELECT start_us, end_us, state FROM object WHERE organisation = ?1 AND kind = ?2 AND camera = ?3 \
+               AND stream = ?4 AND start_us < ?5 AND start_us > ?6 AND end_us >= ?7 ORDER BY start_us LIMIT ?8";
+    let values = params![
+        organisation.as_bytes(),
+        SEGMENT,
+        camera.as_bytes(),
+        stream as i32,
+        to.0,
+        from.0.saturating_sub(LONGEST_US),
+        from.0,
+        MAX_ROWS
+    ];
+    let found = rows(db, "read coverage", sql, values, |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
+    })?;
+    let row = |(start, end, state): (i64, i64, Vec<u8>)| {
+        let state: SegmentState = message(state)?;
+        let header = SegmentHeader::decode(state.header.clone()).map_err(|_| CatalogError::Damaged { what: "header" })?;
+        Ok(SegmentRow {
+            id: id::<SegmentId>(&header.segment_id)?,
+            camera,
+            stream,
+            run: id::<RunId>(&header.run_id)?,
+            start: WallTime(start),
+            end: WallTime(end),
+            fragment_count: state.fragment_count,
+            size_bytes: state.size_bytes,
+            closed: state.closed,
+            deleted_by: state.deleted_by,
+            header: state.header,
+            wrapped_key: state.wrapped_key,
+            newest_link: state.newest_link,
+        })
+    };
+    found.into_iter().map(row).collect()
+}
+
+pub(super) fn gaps(
+    db: &Connection,
+    organisation: OrganisationId,
+    camera: CameraId,
+    from: WallTime,
+    to: WallTime,
+) -> Result<Vec<GapRow>, CatalogError> {
+    let sql = "SELECT start_us, end_us, state FROM object WHERE organisation = ?1 AND kind = ?2 AND camera = ?3 \
+               AND start_us < ?4 ORDER BY start_us LIMIT ?5";
+    let values = params![organisation.as_bytes(), GAP, camera.as_bytes(), to.0, MAX_ROWS];
+    let found = rows(db, "read gaps", sql, values, |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
+    })?;
+    let mut gaps = Vec::new();
+    for (start, end, state) in found {
+        let gap: Gap = message(state)?;
+        let (stream, cause) = (gap.stream(), gap.cause());
+        if gap.ongoing || end >= from.0 {
+            gaps.push(GapRow {
+                camera,
+                stream,
+                start: WallTime(start),
+                end: WallTime(end),
+                ongoing: gap.ongoing,
+                cause,
+            });
+        }
+    }
+    Ok(gaps)
+}

@@ -1,0 +1,136 @@
+//! Searches and thumbnails across the border.
+
+use super::town::*;
+use crate::federation::*;
+use campanile_proto::federation::v1::Purpose;
+use campanile_proto::ids::CameraId;
+use campanile_proto::time::MICROS_PER_HOUR;
+use campanile_proto::types::v1::Phase;
+use futures::StreamExt;
+use std::time::Duration;
+
+/// Hits and last word of each partner.
+async fn ask(town: &Town, query: PartnerQuery) -> Vec<(OrganisationId, Vec<CameraId>, Answer)> {
+    let answers: Vec<_> = town.federation.ask_search(query).collect().await;
+    let mut found: Vec<(OrganisationId, Vec<CameraId>, Answer)> = Vec::new();
+    for answer in answers {
+        if !found.iter().any(|(partner, ..)| *partner == answer.partner) {
+            found.push((answer.partner, Vec::new(), Answer::Done { count: 0, truncated: false }));
+        }
+        let entry = found.iter_mut().find(|(partner, ..)| *partner == answer.partner).unwrap();
+        match answer.result {
+            Answer::Hits(hits) => entry.1.extend(hits.iter().map(|h| CameraId::try_from(&h.camera_id).unwrap())),
+            last => entry.2 = last,
+        }
+    }
+    found
+}
+
+fn refused(answer: &Answer) -> (&str, &str) {
+    match answer {
+        Answer::Failed { code, sentence } => (code, sentence),
+        other => panic!("{other:?} is no refusal"),
+    }
+}
+
+#[tokio::test]
+async fn a_search_finds_what_is_granted_and_nothing_else() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let found = ask(&prato, query()).await;
+    let [(partner, cameras, Answer::Done { count: 2, truncated: false })] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((*partner, cameras.as_slice()), (firenze.id(), &[camera(2, 1), camera(2, 2)][..]));
+
+    let leaves = firenze.leaves().await;
+    let of_search: Vec<_> = leaves.iter().filter(|(_, clause, _)| clause == "3.1").map(|leaf| leaf.0).collect();
+    assert_eq!(of_search, [Phase::Opened, Phase::Closed]);
+    let granted = prato.federation.granted_cameras();
+    assert_eq!(granted.len(), 2);
+    assert!(granted.iter().all(|g| g.card.as_ref().is_some_and(|card| card.name.starts_with("Via"))));
+
+    let narrowed = ask(&prato, PartnerQuery { cameras: vec![camera(2, 2)], ..query() }).await;
+    assert_eq!(narrowed[0].1, [camera(2, 2)]);
+    let limited = ask(&prato, PartnerQuery { limit: 1, ..query() }).await;
+    assert!(matches!(limited[0].2, Answer::Done { count: 1, truncated: true }));
+    assert!(ask(&prato, PartnerQuery { cameras: vec![camera(9, 9)], ..query() }).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_peer_without_agreement_learns_nothing() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    assert!(ask(&prato, query()).await.is_empty());
+    let refused = prato.federation.open_playback(playback(&firenze, 1, 10)).await;
+    assert_eq!(refused.err().unwrap().code(), "NO_AGREEMENT");
+    assert!(firenze.leaves().await.iter().all(|leaf| leaf.0 != Phase::Opened));
+}
+
+#[tokio::test]
+async fn outside_the_agreement_the_owner_names_the_clause() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let other_purpose = OnBehalf { purpose: Purpose::RoadSafety, ..behalf() };
+    let other_role = OnBehalf { role: "messo".into(), ..behalf() };
+    let too_far_back = NOW.plus_micros(-30 * MICROS_PER_HOUR);
+    for outside in [
+        PartnerQuery { behalf: other_purpose, ..query() },
+        PartnerQuery { behalf: other_role, ..query() },
+        PartnerQuery { from: too_far_back, ..query() },
+    ] {
+        let found = ask(&prato, outside).await;
+        let (code, sentence) = refused(&found[0].2);
+        assert_eq!(code, "NOT_GRANTED");
+        assert!(sentence.contains("3.1"), "{sentence}");
+        assert!(found[0].1.is_empty());
+    }
+    let other_camera = prato.federation.open_playback(playback(&firenze, 3, 10)).await.err().unwrap();
+    assert_eq!(other_camera.code(), "NOT_GRANTED");
+    assert!(matches!(other_camera, AskError::Refused(refusal) if refusal.clause == "3.3"));
+    let refusals = firenze.leaves().await.into_iter().filter(|leaf| leaf.0 == Phase::Refused);
+    assert_eq!(refusals.count(), 4);
+}
+
+#[tokio::test]
+async fn a_thumbnail_needs_its_own_right_camera_and_time() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let granted = ThumbnailQuery {
+        behalf: behalf(),
+        partner: firenze.id(),
+        camera: camera(2, 1),
+        event: event_of(camera(2, 1)),
+        from: event_start(),
+        to: NOW,
+    };
+    let fresh = || ThumbnailQuery { behalf: behalf(), ..granted.clone() };
+    assert_eq!(prato.federation.thumbnail(fresh()).await.unwrap().as_ref(), b"jpeg");
+    // An event of another camera under the name of a granted one, and one that does not exist, look alike.
+    let others = ThumbnailQuery { event: event_of(camera(2, 3)), ..fresh() };
+    let nobodys = ThumbnailQuery { event: event_of(camera(7, 7)), ..fresh() };
+    let earlier = ThumbnailQuery { from: event_start().plus_micros(1), ..fresh() };
+    let mut answers = Vec::new();
+    for outside in [others, nobodys, earlier] {
+        answers.push(prato.federation.thumbnail(outside).await.unwrap_err().sentence());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0] && answer.contains("grants")), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_dead_partner_is_named_and_a_slow_one_delays_nobody() {
+    let prato = Town::start(1).await;
+    let (quick, slow, dead) = (Town::start(2).await, Town::start(3).await, Town::start(4).await);
+    for town in [&quick, &slow, &dead] {
+        prato.agree_with(town).await;
+    }
+    *slow.holdings.slow.lock().unwrap() = Duration::from_secs(60);
+    dead.fall_silent().await;
+    let answers: Vec<_> = prato.federation.ask_search(query()).collect().await;
+    let last = |town: &Town| answers.iter().rfind(|answer| answer.partner == town.id()).unwrap();
+    assert!(matches!(last(&quick).result, Answer::Done { count: 2, .. }), "{:?}", last(&quick));
+    assert_eq!(refused(&last(&slow).result).0, "TIMED_OUT");
+    assert_eq!(refused(&last(&dead).result).0, "UNREACHABLE");
+    assert_eq!(last(&dead).name, "Comune 4");
+    assert!(last(&quick).latency < last(&slow).latency);
+    let order: Vec<_> = answers.iter().map(|answer| answer.partner).collect();
+    assert_eq!(order.last(), Some(&slow.id()), "the slow one comes last");
+}

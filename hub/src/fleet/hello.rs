@@ -1,0 +1,197 @@
+//! How a session opens: who it is, whether it may, what it is told first.
+
+use super::session::message;
+use super::sessions::{Claim, Live};
+use super::{EnrolError, Fleet, FleetError};
+use crate::catalog::{CatalogError, EdgeStanding};
+use campanile_proto::edge::v1::{
+    Desired, EdgeMessage, Hello, HubMessage, Replay, Welcome, edge_message, hub_message,
+};
+use campanile_proto::ids::{BootId, EdgeId, Epoch};
+use campanile_proto::time::MICROS_PER_HOUR;
+use futures::{Stream, StreamExt};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// The protocol this version speaks.
+const PROTOCOL: u32 = 1;
+/// Versions of software and features are shown to people.
+const MAX_TEXT: usize = 100;
+
+/// What a session starts from.
+pub(super) struct Opening {
+    pub next_sequence: u64,
+    pub acknowledged_through: u64,
+    /// A replay was asked for.
+    pub replay: bool,
+}
+
+/// Why a session does not open.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejected {
+    #[error("the hub is stopping")]
+    Stopping,
+    #[error("no hello in time")]
+    NoHello,
+    #[error("the hello is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("the box speaks protocols {oldest} to {newest}, this hub {PROTOCOL}: update the older one")]
+    Protocol { oldest: u32, newest: u32 },
+    #[error("the box is revoked")]
+    Revoked,
+    #[error("the box is quarantined: {0}")]
+    Quarantined(String),
+    #[error("the box is gone")]
+    Gone,
+    #[error("the fleet failed: {0}")]
+    Fleet(#[source] FleetError),
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[source] CatalogError),
+    #[error("the keys failed: {0}")]
+    Keys(#[source] EnrolError),
+}
+
+impl Rejected {
+    /// What the box is told; faults of ours are not its concern.
+    pub fn goodbye(&self) -> String {
+        match self {
+            Self::Revoked => "revoked".to_owned(),
+            Self::Quarantined(_) => "quarantined".to_owned(),
+            Self::NoHello | Self::Malformed(_) | Self::Protocol { .. } => self.to_string(),
+            _ => "shutting down".to_owned(),
+        }
+    }
+}
+
+impl Fleet {
+    pub(super) async fn open_session<E, S>(
+        &self,
+        edge: EdgeId,
+        inbound: &mut S,
+        out: &mpsc::Sender<HubMessage>,
+    ) -> Result<(Arc<Live>, Opening), Rejected>
+    where
+        S: Stream<Item = Result<EdgeMessage, E>> + Unpin,
+    {
+        self.check_standing(edge).await?;
+        let first = tokio::time::timeout(self.0.terms.hello, inbound.next()).await.map_err(|_| Rejected::NoHello)?;
+        let hello = match first {
+            Some(Ok(EdgeMessage { message: Some(edge_message::Message::Hello(hello)) })) => hello,
+            Some(Ok(_)) => return Err(Rejected::Malformed("the first message is another one")),
+            Some(Err(_)) | None => return Err(Rejected::Gone),
+        };
+        let epoch = Epoch::try_from(&hello.epoch).map_err(|_| Rejected::Malformed("epoch"))?;
+        let boot = BootId::try_from(&hello.boot_id).map_err(|_| Rejected::Malformed("boot id"))?;
+        if !(hello.oldest_protocol..=hello.newest_protocol).contains(&PROTOCOL) {
+            return Err(Rejected::Protocol { oldest: hello.oldest_protocol, newest: hello.newest_protocol });
+        }
+        let held = self.0.catalog.held(edge, epoch).await.map_err(Rejected::Catalog)?;
+        if let Some(highest) = held.highest().filter(|highest| *highest >= hello.next_sequence) {
+            let reason = format!(
+                "its database went back in time: it would next report number {}, and {highest} is held already; \
+                 a copy of the box, or a restored one",
+                hello.next_sequence
+            );
+            return Err(self.set_apart(edge, reason).await);
+        }
+        let live = self.take_place(edge, epoch, boot, &hello, out).await?;
+        // Whoever was revoked or quarantined between the first look and taking the place is not heard.
+        if let Err(rejected) = self.check_standing(edge).await {
+            self.0.sessions.leave(&live);
+            return Err(rejected);
+        }
+        let replay = !held.complete_through(hello.acknowledged_through);
+        let opening =
+            Opening { next_sequence: hello.next_sequence, acknowledged_through: hello.acknowledged_through, replay };
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            features: Vec::new(),
+            catalogue_incarnation: self.0.catalog.incarnation().into(),
+            held: held.wire(),
+        };
+        let told = self.tell_first(edge, &hello, welcome, replay, out).await;
+        if let Err(rejected) = told {
+            self.0.sessions.leave(&live);
+            return Err(rejected);
+        }
+        Ok((live, opening))
+    }
+
+    async fn tell_first(
+        &self,
+        edge: EdgeId,
+        hello: &Hello,
+        welcome: Welcome,
+        replay: bool,
+        out: &mpsc::Sender<HubMessage>,
+    ) -> Result<(), Rejected> {
+        let mut first = vec![message(hub_message::Message::Welcome(welcome)), self.hub_time()];
+        if hello.key_generation < self.0.keeper.generation() {
+            first.push(message(hub_message::Message::Keys(self.signed_keys(edge).await.map_err(Rejected::Keys)?)));
+        }
+        first.push(self.desired());
+        if replay {
+            let retention_us = i64::from(self.0.retention_days) * 24 * MICROS_PER_HOUR;
+            let since_us = self.0.clock.utc().plus_micros(-retention_us).0;
+            first.push(message(hub_message::Message::Replay(Replay { since_us })));
+        }
+        for message in first {
+            out.send(message).await.map_err(|_| Rejected::Gone)?;
+        }
+        Ok(())
+    }
+
+    /// What the hub wants; the generation grows with every change of keys or retention.
+    pub(super) fn desired(&self) -> HubMessage {
+        let generation = u64::from(self.0.keeper.generation());
+        message(hub_message::Message::Desired(Desired { generation, retention_days: self.0.retention_days }))
+    }
+
+    async fn check_standing(&self, edge: EdgeId) -> Result<(), Rejected> {
+        if self.is_revoked(edge) {
+            return Err(Rejected::Revoked);
+        }
+        match self.recognise(edge).await.map_err(Rejected::Fleet)?.standing {
+            EdgeStanding::Good => Ok(()),
+            EdgeStanding::Quarantined { reason, .. } => Err(Rejected::Quarantined(reason)),
+            EdgeStanding::Revoked { .. } => Err(Rejected::Revoked),
+        }
+    }
+
+    async fn set_apart(&self, edge: EdgeId, reason: String) -> Rejected {
+        match self.quarantine(edge, &reason).await {
+            Ok(()) => Rejected::Quarantined(reason),
+            Err(error) => Rejected::Fleet(error),
+        }
+    }
+
+    /// A box that restarted takes its place once the connection from before is known to be dead; one that
+    /// stays alive beside it is another box.
+    async fn take_place(
+        &self,
+        edge: EdgeId,
+        epoch: Epoch,
+        boot: BootId,
+        hello: &Hello,
+        out: &mpsc::Sender<HubMessage>,
+    ) -> Result<Arc<Live>, Rejected> {
+        let until = tokio::time::Instant::now() + self.0.terms.dead_known;
+        let software: String = hello.software.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+        loop {
+            let before = match self.0.sessions.claim(edge, epoch, boot, &software, out, self.0.clock.utc().0) {
+                Claim::Taken(live) => return Ok(live),
+                Claim::Other(before) => before,
+            };
+            let waited = tokio::select! {
+                () = before.ended.cancelled() => Ok(()),
+                () = out.closed() => return Err(Rejected::Gone),
+                () = tokio::time::sleep_until(until) => Err(()),
+            };
+            if waited.is_err() {
+                let what = if before.epoch == epoch { "boots" } else { "databases" };
+                let reason = format!("two boxes with one identity are connected, with different {what}: a copy");
+                return Err(self.set_apart(edge, reason).await);
+            }
+        }
+    }
+}

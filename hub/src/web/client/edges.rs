@@ -1,0 +1,66 @@
+//! `campanile-hub edges`.
+
+use super::connection::{Connection, segment};
+use super::{Done, Plain, Target, show};
+use clap::Subcommand;
+use serde_json::json;
+
+#[derive(Debug, Subcommand)]
+pub enum Edges {
+    List(Plain),
+    /// Print a one-time token for a new box.
+    Token {
+        /// The site the box is for.
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        valid_minutes: Option<u64>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Shut a box out; its session ends within seconds.
+    Revoke {
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// End a quarantine.
+    Release {
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+impl Edges {
+    pub async fn run(self) -> Done {
+        match self {
+            Self::List(Plain { target }) => {
+                let answer = Connection::open(&target).await?.get("/api/v1/edges").await?;
+                let columns = [
+                    ("name", "BOX"),
+                    ("site_name", "SITE"),
+                    ("standing", "STANDING"),
+                    ("connected", "CONNECTED"),
+                    ("last_seen", "LAST SEEN"),
+                    ("id", "ID"),
+                    ("reason", "REASON"),
+                ];
+                show::rows(target.json, &answer["edges"], &columns);
+            }
+            Self::Token { name, valid_minutes, target } => {
+                let body = json!({ "site_name": name, "valid_minutes": valid_minutes });
+                let answer = Connection::open(&target).await?.post("/api/v1/edges/tokens", &body).await?;
+                println!("{}", if target.json { answer.to_string() } else { show::text(&answer["token"]) });
+            }
+            Self::Revoke { id, target } => {
+                Connection::open(&target).await?.delete(&format!("/api/v1/edges/{}", segment(&id)?)).await?;
+            }
+            Self::Release { id, target } => {
+                let path = format!("/api/v1/edges/{}/release", segment(&id)?);
+                Connection::open(&target).await?.post(&path, &json!({})).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! `campanile-hub play`: an interval of the main stream as one fragmented MP4 file.
+
+use super::connection::Connection;
+use super::{ClientError, Done, Reason, Target, playlist, show, times};
+use clap::Args;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Play {
+    /// Whose camera; ours when absent.
+    #[arg(long, value_name = "ID")]
+    organisation: Option<String>,
+    #[arg(long, value_name = "ID")]
+    camera: String,
+    /// From: RFC 3339, or relative such as -10m.
+    #[arg(long, allow_hyphen_values = true)]
+    from: String,
+    /// To, exclusive.
+    #[arg(long, allow_hyphen_values = true)]
+    to: String,
+    /// Where to write it.
+    #[arg(long, value_name = "FILE.mp4")]
+    out: PathBuf,
+    /// main or sub.
+    #[arg(long, default_value = "main")]
+    stream: String,
+    /// Fail (69) unless the whole interval was recorded.
+    #[arg(long)]
+    complete: bool,
+    #[command(flatten)]
+    reason: Reason,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Play {
+    pub async fn run(self) -> Done {
+        let now = jiff::Timestamp::now();
+        let (from, to) = (times::parse("--from", &self.from, now)?, times::parse("--to", &self.to, now)?);
+        let mut connection = Connection::open(&self.target).await?;
+        let body = json!({
+            "organisation": self.organisation, "camera": self.camera, "from": from.to_string(), "to": to.to_string(),
+            "purpose": self.reason.purpose, "case_number": self.reason.case_number,
+        });
+        let opened = connection.post("/api/v1/playbacks", &body).await?;
+        let id = opened["id"].as_str().ok_or(ClientError::Unreadable("a playback without id"))?.to_owned();
+        let base = format!("/api/v1/playbacks/{}", super::connection::segment(&id)?);
+        let saved = self.save(&mut connection, &base).await;
+        // Also what failed is closed, so that the register says when.
+        let closed = connection.delete(&base).await;
+        let (list, bytes) = saved?;
+        closed?;
+        let missing = playlist::missing(&list, from, to);
+        self.report(&list, bytes, missing.as_deref());
+        match missing {
+            Some(missing) if self.complete => Err(ClientError::Incomplete(format!("not complete: {missing}"))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn save(&self, connection: &mut Connection, base: &str) -> Result<(Vec<playlist::Listed>, u64), ClientError> {
+        let text = connection.get_bytes(&format!("{base}/{}.m3u8", super::connection::segment(&self.stream)?)).await?;
+        let list = playlist::media(&text)?;
+        let failed = |source| ClientError::Write { path: self.out.clone(), source };
+        let mut file = std::io::BufWriter::new(std::fs::File::create(&self.out).map_err(failed)?);
+        let (mut bytes, mut init) = (0, None);
+        for listed in &list {
+            if init.as_ref() != Some(&listed.init) {
+                if init.is_some() && !self.target.json {
+                    eprintln!(
+                        "campanile-hub: from {} on another recording run, with a header of its own",
+                        listed.start
+                    );
+                }
+                let part = connection.get_bytes(&format!("{base}/{}", listed.init)).await?;
+                file.write_all(&part).map_err(failed)?;
+                bytes += part.len() as u64;
+                init = Some(listed.init.clone());
+            }
+            let part = connection.get_bytes(&format!("{base}/{}", listed.uri)).await?;
+            file.write_all(&part).map_err(failed)?;
+            bytes += part.len() as u64;
+        }
+        file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
+        Ok((list, bytes))
+    }
+
+    fn report(&self, list: &[playlist::Listed], bytes: u64, missing: Option<&str>) {
+        let (start, end) = (list.first().map(|l| l.start.to_string()), list.last().map(|l| l.end.to_string()));
+        let file = self.out.display().to_string();
+        if self.target.json {
+            let gaps = list.windows(2).filter(|pair| pair[1].discontinuity).count();
+            let report: Value = json!({
+                "file": file, "bytes": bytes, "groups": list.len(), "start": start, "end": end,
+                "discontinuities": gaps, "complete": missing.is_none(), "missing": missing,
+            });
+            println!("{report}");
+            return;
+        }
+        let text = |time: Option<String>| time.as_deref().map(show::clean).unwrap_or_default();
+        println!("{file}: {bytes} bytes, {} to {}", text(start), text(end));
+        if let Some(missing) = missing {
+            println!("not the whole interval: {missing}");
+        }
+    }
+}

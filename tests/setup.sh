@@ -1,0 +1,65 @@
+#!/bin/sh
+# Makes a Debian 12 machine ready: `setup.sh demo` or `setup.sh test`.
+# Installs only what is missing, starts no service, asks nothing. Exit 69: it cannot, and says what to type.
+set -eu
+cd "$(dirname "$0")/.."
+
+build="gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev"
+run="gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"
+camera="gstreamer1.0-plugins-ugly libgstrtspserver-1.0-0"
+test="ffmpeg"
+case "${1:-}" in
+demo) packages="$build $run $camera" ;;
+test) packages="$build $run $camera $test" ;;
+*) echo "setup.sh: say demo or test" >&2; exit 64 ;;
+esac
+
+fail() { echo "setup.sh: $1" >&2; exit "${2:-69}"; }
+
+# Rust: no rust-toolchain.toml, because rustup would dial out.
+command -v cargo >/dev/null || fail "no cargo on PATH; install a Rust toolchain of at least $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"
+want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+have=$(rustc --version | awk '{print $2}')
+oldest=$(printf '%s\n%s\n' "$want" "$have" | sort -V | head -n 1)
+[ "$oldest" = "$want" ] || fail "Rust $have is too old: Campanile needs $want or newer (rustup update stable)"
+
+# A build takes about 4 GB of disk and 2 GB of memory; said before it starts.
+mkdir -p target
+free_mb=$(df -Pm target | awk 'NR == 2 {print $4}')
+built=$(du -sm target | awk '{print $1}')
+[ $((free_mb + built)) -ge 6000 ] || fail "$free_mb MB free where target/ lies; building and running needs 6000 MB (CARGO_TARGET_DIR is not used here)"
+memory_mb=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
+[ "$memory_mb" -ge 1800 ] || fail "$memory_mb MB of memory available; building needs 1800 MB"
+
+missing=
+for package in $packages; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+install="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    as_root=sudo
+else
+    fail "packages are missing and neither root nor sudo is at hand; as root, type:
+  apt-get update && $install"
+fi
+
+# What is installed must not start a service: invoke-rc.d and deb-systemd-invoke both ask this file.
+policy=/usr/sbin/policy-rc.d
+remove_policy=:
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    remove_policy="$as_root rm -f $policy"
+fi
+trap '$remove_policy' EXIT
+trap 'exit 130' INT TERM
+
+echo "setup.sh: installing$missing"
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive $install

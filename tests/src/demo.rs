@@ -1,0 +1,275 @@
+//! The demo: two towns, one search, one playback across the border, each step named.
+
+use crate::camera_list;
+use crate::proof::audit;
+use crate::roster::{Camera, Picture, TownPlan, show_instead, two_towns};
+use crate::simcam::Simcam;
+use crate::steps::Steps;
+use crate::town::Town;
+use crate::until::until;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds of footage carried across the border.
+const PLAYED_SECONDS: i64 = 30;
+/// From a camera's first frame to a motion episode at its hub, the scenes' quiet start included.
+const INDEXED_WITHIN: Duration = Duration::from_secs(120);
+/// Wall-clock slack at the edges of an interval: sending, arrival and the smoothing of the time line.
+const EDGE_SLACK_US: i64 = 250_000;
+const CASE: &str = "DEMO/2026/1";
+
+/// What the person asked for.
+pub struct Wanted {
+    pub once: bool,
+    pub clips: Option<PathBuf>,
+    pub cameras: Option<PathBuf>,
+    pub folder: PathBuf,
+    /// Where encoded scenes are kept between runs.
+    pub scenes: PathBuf,
+}
+
+/// Everything that runs, ended in the order of its fields.
+pub struct Running {
+    pub towns: Vec<Town>,
+    pub simcam: Option<Simcam>,
+}
+
+/// Plans two towns with the pictures asked for.
+pub fn plan(wanted: &Wanted) -> Result<Vec<TownPlan>> {
+    let mut towns = two_towns();
+    if let Some(folder) = &wanted.clips {
+        show_instead(&mut towns, clips_in(folder)?);
+    }
+    if let Some(list) = &wanted.cameras {
+        show_instead(&mut towns, camera_list::read(list)?);
+    }
+    Ok(towns)
+}
+
+/// Video files of a folder, by name.
+pub fn clips_in(folder: &Path) -> Result<Vec<(String, Picture)>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("CLIPS={}: cannot be read", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ["mp4", "mkv", "mov"].iter().any(|e| ending == *e)));
+    paths.sort();
+    ensure!(!paths.is_empty(), "CLIPS={}: holds no .mp4, .mkv or .mov file", folder.display());
+    let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(paths.into_iter().map(|path| (name(&path), Picture::Clip(path))).collect())
+}
+
+/// Runs the steps; what runs stays running until the answer is dropped.
+pub fn run(wanted: &Wanted) -> Result<Running> {
+    let plans = plan(wanted)?;
+    let mut steps = Steps::of(9);
+    let folder = &wanted.folder;
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+
+    let all: Vec<Camera> = plans.iter().flat_map(|t| &t.boxes).flat_map(|b| b.cameras.clone()).collect();
+    let simulated: Vec<Camera> =
+        all.iter().filter(|camera| !matches!(camera.picture, Picture::Real { .. })).cloned().collect();
+    let simcam = steps.step("cameras: RTSP servers with digest authentication", || {
+        if simulated.is_empty() {
+            return Ok((None, "all of them real".to_owned()));
+        }
+        let simcam = Simcam::start(&make(folder, "cameras")?, &wanted.scenes, &simulated)?;
+        let note = format!("{} cameras, main and sub-stream each", simcam.served.len());
+        Ok((Some(simcam), note))
+    })?;
+    let mut towns = steps.step("hubs: Comune di Prato and Comune di Firenze", || {
+        let towns = plans.into_iter().map(|plan| {
+            let mut town = Town::prepare(plan.clone(), make(folder, plan.key)?)?;
+            town.start_hub()?;
+            Ok(town)
+        });
+        let towns: Vec<Town> = towns.collect::<Result<_>>()?;
+        let addresses: Vec<String> = towns.iter().map(|t| Ok(t.addresses()?.web)).collect::<Result<_>>()?;
+        Ok((towns, addresses.join(", ")))
+    })?;
+    steps.step("boxes: enrolled with one-time tokens, recording", || {
+        for town in &mut towns {
+            town.start_boxes(simcam.as_ref())?;
+        }
+        let boxes: usize = towns.iter().map(|town| town.boxes.len()).sum();
+        Ok(((), format!("{boxes} boxes")))
+    })?;
+    let [prato, firenze] = towns.as_slice() else { bail!("the demo has two towns") };
+    steps.step("agreement: drawn up in Prato, signed by both", || sign_agreement(prato, firenze))?;
+    steps.step("motion: indexed at both hubs", || wait_for_motion(&[prato, firenze]))?;
+    let first_search = steps.elapsed();
+    steps.step("search: asked in Prato, answered by both towns", || {
+        let table = prato.command(&search(&["--from", "-10m", "--words", "piazza"]))?;
+        println!("\n{table}");
+        Ok(((), format!("first federated result {:.1} s after the start", first_search.as_secs_f64())))
+    })?;
+
+    let camera = &firenze.plan.boxes[0].cameras[0];
+    let (file, from, to) = steps
+        .step("playback: thirty seconds of Firenze, seen from Prato", || play_across(prato, firenze, camera, folder))?;
+    steps.step("proof: the file holds exactly what that camera sent", || {
+        let Some(simcam) = &simcam else { return Ok(((), "real cameras keep no log of what they sent".to_owned())) };
+        let others: Vec<&Camera> = simulated.iter().filter(|other| other.key != camera.key).collect();
+        prove(simcam, camera, others.first().copied(), &file, from, to)
+    })?;
+    steps.step("registers: both towns can prove it", || {
+        for town in [prato, firenze] {
+            town.command(&["register", "verify"])?;
+        }
+        Ok(((), "every leaf in its tree".to_owned()))
+    })?;
+    Ok(Running { towns, simcam })
+}
+
+fn make(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+/// A search with purpose and case number.
+pub fn search<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["search", "--purpose", "urban-security", "--case", CASE], more].concat()
+}
+
+/// Prato pins Firenze, Firenze pins Prato, Prato proposes and signs, Firenze reads and signs.
+pub fn sign_agreement(prato: &Town, firenze: &Town) -> Result<((), String)> {
+    introduce(prato, firenze)?;
+    introduce(firenze, prato)?;
+    let partner = firenze.addresses()?.organisation_id;
+    let rights = "search,thumbnail,playback";
+    let proposed = prato.json(&[
+        "agreements",
+        "propose",
+        "--partner",
+        &partner,
+        "--title",
+        "Protocollo d'intesa Prato-Firenze",
+        "--rights",
+        rights,
+        "--purposes",
+        "urban-security,judicial-police",
+        "--days",
+        "365",
+    ])?;
+    let id = proposed.first().and_then(|value| value["id"].as_str()).context("the proposal has no id")?.to_owned();
+    until("the proposal lies in Firenze", Duration::from_secs(10), || firenze.command(&["agreements", "show", &id]))?;
+    firenze.command(&["agreements", "sign", &id])?;
+    for town in [prato, firenze] {
+        until("the agreement is live", Duration::from_secs(10), || match town.json(&["agreements", "list"]) {
+            Ok(rows) if rows.iter().flat_map(flatten).any(|row| row["id"] == *id && row["state"] == "live") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+    }
+    Ok(((), rights.replace(',', ", ")))
+}
+
+/// A partner is pinned by the fingerprint that people compared.
+pub fn introduce(here: &Town, there: &Town) -> Result<()> {
+    let there = there.addresses()?;
+    here.command(&["partners", "add", &there.rpc, "--fingerprint", &there.organisation_fingerprint]).map(|_| ())
+}
+
+/// A list answer is one array or one value a line.
+pub fn flatten(value: &Value) -> Vec<&Value> {
+    value.as_array().map_or_else(|| vec![value], |rows| rows.iter().collect())
+}
+
+/// Every hit in the answers of a search.
+pub fn hits(answers: &[Value]) -> Vec<&Value> {
+    answers.iter().filter_map(|answer| answer["hits"].as_array()).flatten().collect()
+}
+
+fn wait_for_motion(towns: &[&Town]) -> Result<((), String)> {
+    let mut counts = Vec::new();
+    for town in towns {
+        let what = format!("motion indexed in {}", town.plan.name);
+        let count = until(&what, INDEXED_WITHIN, || match town.json(&search(&["--from", "-10m", "--own"])) {
+            Ok(answers) if !hits(&answers).is_empty() => Ok(hits(&answers).len()),
+            other => Err(format!("{other:?}")),
+        })?;
+        counts.push(count.to_string());
+    }
+    Ok(((), format!("{} events so far", counts.join(" + "))))
+}
+
+/// Plays the newest complete thirty seconds of `camera` of `owner` at `asker` into a file.
+fn play_across(asker: &Town, owner: &Town, camera: &Camera, folder: &Path) -> Result<((PathBuf, i64, i64), String)> {
+    let organisation = owner.addresses()?.organisation_id;
+    let cameras = asker.json(&["cameras"])?;
+    let row = cameras.iter().flat_map(flatten).find(|row| row["name"] == *camera.name);
+    let id = row.and_then(|row| row["id"].as_str()).with_context(|| format!("{} is not listed", camera.name))?;
+    let file = folder.join("firenze.mp4");
+    let path = file.to_string_lossy().into_owned();
+    let what = format!("{PLAYED_SECONDS} s of {} recorded and played", camera.name);
+    let started = micros_now()?;
+    let (from, to) = until(&what, Duration::from_secs(90), || {
+        let to = micros_now().map_err(|e| e.to_string())? - 3_000_000;
+        let from = to - PLAYED_SECONDS * 1_000_000;
+        let (from_text, to_text) = (rfc3339(from), rfc3339(to));
+        let arguments = [
+            "play",
+            "--organisation",
+            &organisation,
+            "--camera",
+            id,
+            "--from",
+            &from_text,
+            "--to",
+            &to_text,
+            "--purpose",
+            "urban-security",
+            "--case",
+            CASE,
+            "--out",
+            &path,
+            "--complete",
+        ];
+        asker.command(&arguments).map(|_| (from, to)).map_err(|error| format!("{error:#}"))
+    })?;
+    let size = std::fs::metadata(&file).context("nothing was written")?.len();
+    let waited = (micros_now()? - started) as f64 / 1e6;
+    Ok((
+        (file, from, to),
+        format!("{:.1} MB in {} ({waited:.1} s with the wait for the footage)", size as f64 / 1e6, path),
+    ))
+}
+
+/// The same check with another camera's log must fail.
+fn prove(
+    simcam: &Simcam,
+    camera: &Camera,
+    other: Option<&Camera>,
+    file: &Path,
+    from: i64,
+    to: i64,
+) -> Result<((), String)> {
+    let (from, to) = (from + EDGE_SLACK_US, to - EDGE_SLACK_US);
+    let own = audit(&simcam.log(&camera.key, "main"), file, from, to)?;
+    ensure!(own.is_exact(), "expected {} access units, found {}: {own:?}", own.expected, own.found);
+    let other = other.context("one camera alone is no control")?;
+    let control = audit(&simcam.log(&other.key, "main"), file, from, to)?;
+    ensure!(!control.is_exact() && !control.foreign.is_empty(), "the check cannot fail: {control:?}");
+    Ok((
+        (),
+        format!(
+            "{} of {} access units, 0 missing, 0 foreign; against the log of {}: {} foreign",
+            own.found,
+            own.expected,
+            other.name,
+            control.foreign.len()
+        ),
+    ))
+}
+
+/// UTC now in microseconds.
+pub fn micros_now() -> Result<i64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    i64::try_from(now.as_micros()).context("the clock is past the year 290000")
+}
+
+/// RFC 3339 with microseconds.
+pub fn rfc3339(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros).map(|t| t.to_string()).unwrap_or_default()
+}

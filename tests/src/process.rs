@@ -1,0 +1,111 @@
+//! A process we started: its log in a file, ended with us, killable at any moment.
+
+use crate::until::until;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+/// How long an orderly end may take before the process is killed.
+const END_WITHIN: Duration = Duration::from_secs(15);
+
+/// The binary `name`, built beside the one that runs.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe().context("cannot find the running binary")?;
+    let found = me.ancestors().skip(1).take(3).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not built beside {}; run `cargo build --workspace --bins`", me.display()))
+}
+
+/// Runs `name` to its end.
+pub fn run_to_end(name: &str, arguments: &[&str]) -> Result<Output> {
+    Command::new(binary(name)?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))
+}
+
+pub struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts `name`; both outputs are appended to `log`. It is in its own group, so that a terminal's Ctrl-C
+    /// reaches only us, and is killed by the kernel should we die (setpriv, util-linux).
+    pub fn start(name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot open {}", log.display()))?;
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(binary(name)?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot share the log")?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), child })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Fails, with the end of the log, if the process has ended.
+    pub fn still_runs(&mut self) -> Result<()> {
+        let Some(status) = self.child.try_wait().context("cannot ask for the process")? else { return Ok(()) };
+        let log = self.log();
+        let tail: Vec<&str> = log.lines().rev().take(12).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        bail!("{} ended with {status}; the end of {}:\n{}", self.name, self.log.display(), tail.join("\n"))
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a process id fits i32")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// SIGKILL, now.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        self.child.wait().context("cannot wait for the killed process")?;
+        Ok(())
+    }
+
+    /// SIGTERM and an orderly end; SIGKILL and an error when it takes too long.
+    pub fn end(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait().context("cannot ask for the process")? {
+            return Ok(status);
+        }
+        self.signal(Signal::SIGTERM)?;
+        let ended = until(&format!("{} ends on SIGTERM", self.name), END_WITHIN, || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err("still running".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        if ended.is_err() {
+            self.kill()?;
+        }
+        ended
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}

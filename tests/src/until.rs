@@ -1,0 +1,22 @@
+//! Waiting on a predicate, bounded, with the last state seen in the error.
+
+use anyhow::{Result, bail};
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Looks until `look` answers `Ok`; after `limit` fails with `what` and the last state it answered.
+pub fn until<T, S: Debug>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, S>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return Ok(value),
+            Err(state) if started.elapsed() >= limit => {
+                bail!("{what}: not within {limit:?}; last seen: {state:?}")
+            }
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+    }
+}
