@@ -17,9 +17,11 @@ use campanile_proto::signed;
 use ed25519_dalek::SigningKey;
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
-use rustls::RootCertStore;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -49,6 +51,8 @@ pub struct Memory {
     pub window_bytes: u64,
     pub renewals: usize,
     pub used: bool,
+    /// Sessions to be turned away as unknown before one is let in.
+    pub turns_away: usize,
     /// Ask for these as soon as a session is there.
     pub says: Vec<Down>,
     pub sessions: Vec<mpsc::Sender<Result<HubMessage, Status>>>,
@@ -109,6 +113,7 @@ impl FakeHub {
             .allow_unauthenticated()
             .build()
             .unwrap();
+        let clients = Arc::new(ExpiredToo(clients));
         let chain = vec![certificate.der().clone(), self.authority.clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -249,6 +254,56 @@ impl FakeHub {
     }
 }
 
+/// As a hub does: an expired certificate gets through TLS, so that its box may renew it.
+#[derive(Debug)]
+struct ExpiredToo(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for ExpiredToo {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        match self.0.verify_client_cert(end_entity, intermediates, now) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. })) => {
+                Ok(ClientCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
 type Stream_<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -281,6 +336,13 @@ impl Edge for FakeHub {
     }
 
     async fn session(&self, request: Request<Streaming<EdgeMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+        {
+            let mut memory = self.memory.lock().unwrap();
+            if memory.turns_away > 0 {
+                memory.turns_away -= 1;
+                return Err(Status::unauthenticated("the certificate has expired"));
+            }
+        }
         let (down, stream) = mpsc::channel(1_024);
         let hub = self.clone();
         tokio::spawn(async move {

@@ -43,10 +43,34 @@ pub fn temperature_celsius() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Profile {
+        profile_version: u32,
+        name: String,
+        architectures: Vec<String>,
+    }
+
     #[test]
     fn this_machine_has_a_disk_and_uses_memory() {
-        let disk = super::disk(std::path::Path::new("/")).unwrap();
+        let disk = super::disk(Path::new("/")).unwrap();
         assert!(disk.total_bytes > 0 && disk.free_bytes <= disk.total_bytes);
         assert!(super::resident_bytes() > 1 << 20);
+    }
+
+    #[test]
+    fn every_board_profile_is_readable_and_named_as_its_folder() {
+        let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hardware");
+        let mut seen = 0;
+        for board in std::fs::read_dir(boards).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()) {
+            let text = std::fs::read_to_string(board.join("profile.toml")).unwrap();
+            let profile: Profile = toml::from_str(&text).unwrap();
+            assert_eq!(Some(profile.name.as_str()), board.file_name().and_then(|name| name.to_str()));
+            assert!(profile.profile_version == 1 && !profile.architectures.is_empty());
+            seen += 1;
+        }
+        assert!(seen > 0);
     }
 }

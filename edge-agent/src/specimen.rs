@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use campanile_proto::ids::{BootId, CameraId, ObjectId, RunId, SegmentId};
 use campanile_proto::segment::{FORMAT, Link, MAGIC, Record, first_link};
-use campanile_proto::types::v1::{
-    Instant, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Stream, Suite,
-};
+use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Stream, Suite};
 use prost::Message;
 use std::path::{Path, PathBuf};
 

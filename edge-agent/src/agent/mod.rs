@@ -66,6 +66,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     for path in [&config.state_dir, &config.media_dir] {
         make_folder(path)?;
     }
+    // Paths in the index stay true when the next start happens in another folder.
+    let media_dir = std::fs::canonicalize(&config.media_dir)
+        .map_err(|source| AgentError::MakeFolder { path: config.media_dir.clone(), source })?;
+    let config = Config { media_dir, ..config };
     let folder = IdentityFolder::open(&config.state_dir)?;
     let timekeeper = Arc::new(Timekeeper::open(&config.state_dir, clock.clone()));
     let index = Index::open(&config.state_dir.join("index.sqlite"))?;

@@ -13,6 +13,7 @@ use crate::record::retain::Retain;
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
+use campanile_proto::ids::SegmentId;
 use campanile_proto::kind::Chain;
 use campanile_proto::time::Clock;
 use std::path::PathBuf;
@@ -44,7 +45,13 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
 
     let mut cameras = start_cameras(parts, identity.as_ref(), &facts, keys_watch, &stop)?;
     let mut services = JoinSet::new();
-    let taking = Taking { index: parts.index.clone(), clock: parts.clock.clone(), restarts: analyse_restarts.clone() };
+    let taking = Taking {
+        index: parts.index.clone(),
+        clock: parts.clock.clone(),
+        restarts: analyse_restarts.clone(),
+        media_dir: parts.config.media_dir.clone(),
+        run: started,
+    };
     let taker = tokio::spawn(taking.run(received));
     services.spawn(walk(parts.index.clone(), parts.config.media_dir.clone(), started, rescan.clone(), lost));
     let retain = Retain {
@@ -182,6 +189,8 @@ struct Taking {
     index: Index,
     clock: Arc<dyn Clock>,
     restarts: Arc<AtomicU64>,
+    media_dir: PathBuf,
+    run: ThisRun,
 }
 
 impl Taking {
@@ -196,11 +205,24 @@ impl Taking {
             }
             let restarts = gathered.iter().filter(|fact| matches!(fact, Fact::AnalyseRestarted(_))).count();
             self.restarts.fetch_add(restarts as u64, Ordering::Relaxed);
+            let closed: Vec<SegmentId> = gathered.iter().filter_map(closed_segment).collect();
             let batch = std::mem::take(&mut gathered);
             if let Err(error) = self.index.take(batch, self.clock.utc(), self.clock.mono()).await {
                 tracing::error!(error = %Chain(&error), "facts not written down");
             }
+            for segment in closed {
+                if let Err(error) = rescan::settle(&self.index, segment, &self.media_dir, self.run).await {
+                    tracing::error!(error = %Chain(&error), "closed index segment not settled");
+                }
+            }
         }
+    }
+}
+
+fn closed_segment(fact: &Fact) -> Option<SegmentId> {
+    match fact {
+        Fact::SegmentGrew { segment, closed: true, .. } => Some(*segment),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::{HubAddresses, IdentityError, SpkiPin};
 use crate::keys::KeySet;
+use crate::record::segment::Signer;
 use bytes::Bytes;
 use campanile_proto::edge::v1::SignedKeys;
 use campanile_proto::ids::{EdgeId, OrganisationId};
@@ -50,7 +51,7 @@ impl Identity {
     }
 
     /// Signs with the box's key: ECDSA P-256 over SHA-256, ASN.1 (RFC 3279). Empty when the key fails.
-    pub fn signer(&self) -> Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync> {
+    pub fn signer(&self) -> Signer {
         let key = self.key.clone();
         Arc::new(move |message| key.sign(message).unwrap_or_default())
     }

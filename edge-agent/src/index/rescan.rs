@@ -70,6 +70,17 @@ pub async fn rescan(index: &Index, media_dir: &Path, run: ThisRun) -> Result<Sum
     Ok(summary)
 }
 
+/// Walks one index segment that was closed: whatever of it no fact told is offered, and its rows are not needed
+/// any more.
+pub async fn settle(index: &Index, id: SegmentId, media_dir: &Path, run: ThisRun) -> Result<(), IndexError> {
+    match index.segment(id).await? {
+        Some(row) if row.stream == campanile_proto::types::v1::Stream::Index && !row.settled => {
+            look(index, media_dir, &row.path, run, &mut Summary::default()).await
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Nothing to learn: closed, as long as the index says, and offered.
 fn is_settled(row: &SegmentRow, path: &Path) -> bool {
     let offered = row.offered > 0 && (row.settled || row.stream != campanile_proto::types::v1::Stream::Index);

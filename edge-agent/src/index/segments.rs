@@ -128,6 +128,12 @@ pub(super) fn of_stream(c: &Connection, camera: CameraId, stream: Stream) -> Res
     select(c, rest, params![camera.as_bytes(), stream as i32])
 }
 
+/// The segment that is written now, else the last one.
+pub(super) fn newest(c: &Connection, camera: CameraId, stream: Stream) -> Result<Option<SegmentRow>, IndexError> {
+    let rest = "WHERE camera = ?1 AND stream = ?2 AND deleted_by IS NULL ORDER BY closed, captured_us DESC LIMIT 1";
+    Ok(select(c, rest, params![camera.as_bytes(), stream as i32])?.pop())
+}
+
 pub(super) fn all(c: &Connection) -> Result<Vec<SegmentRow>, IndexError> {
     select(c, "ORDER BY captured_us", [])
 }

@@ -150,6 +150,11 @@ impl Index {
         self.ask(move |owner| segments::of_stream(&owner.connection, camera, stream)).await
     }
 
+    /// The segment of a camera's stream that is written now, else its last one.
+    pub async fn newest_segment(&self, camera: CameraId, stream: Stream) -> Result<Option<SegmentRow>, IndexError> {
+        self.ask(move |owner| segments::newest(&owner.connection, camera, stream)).await
+    }
+
     /// Every segment, also those marked as deleted.
     pub async fn all_segments(&self) -> Result<Vec<SegmentRow>, IndexError> {
         self.ask(|owner| segments::all(&owner.connection)).await

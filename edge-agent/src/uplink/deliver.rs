@@ -152,17 +152,16 @@ impl Feed<'_> {
             Ok(stream) if stream != Stream::Unspecified => stream,
             _ => return Err(Broken::Malformed("stream")),
         };
-        let rows = index.segments(camera, stream).await?;
         let anchors = Anchors::new(index.anchors().await?);
         match &self.fetch.what {
             Some(What::Span(span)) if span.from_us < span.to_us => {
-                let rows = spans::segments_of_span(rows, span, &anchors);
+                let rows = spans::segments_of_span(index.segments(camera, stream).await?, span, &anchors);
                 self.span(rows, &anchors, Groups::new(*span)).await
             }
             Some(What::Fragments(range)) if range.first <= range.last => {
                 let run = RunId::try_from(&range.run_id).map_err(|_| Broken::Malformed("run id"))?;
-                let rows = rows.into_iter().filter(|row| spans::run_of(row) == Some(run));
-                for row in rows {
+                let rows = index.segments(camera, stream).await?;
+                for row in rows.into_iter().filter(|row| spans::run_of(row) == Some(run)) {
                     let contents = read(&row, &anchors, 0).await?;
                     let chosen = spans::of_range(contents.items, range);
                     if !chosen.is_empty() {
@@ -221,8 +220,7 @@ impl Feed<'_> {
         let mut current: Option<(SegmentRow, u64)> = None;
         let mut quiet_since = tokio::time::Instant::now();
         loop {
-            let rows = index.segments(camera, stream).await?;
-            let newest = rows.into_iter().max_by_key(|row| (!row.closed, row.captured));
+            let newest = index.newest_segment(camera, stream).await?;
             let next = match (&current, newest) {
                 (Some((row, _)), Some(newest)) if newest.id != row.id && newest.captured > row.captured => {
                     Some((newest, 0))

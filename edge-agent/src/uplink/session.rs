@@ -389,8 +389,8 @@ impl Obey<'_> {
     }
 
     async fn fetch(&mut self, fetch: Fetch) -> Result<(), UplinkError> {
-        if let Err(refused) = self.deliveries.ask(fetch) {
-            let (fetch_id, reason) = (refused.fetch_id, "too many fetches wait at this box".to_owned());
+        if let Err(fetch_id) = self.deliveries.ask(fetch) {
+            let reason = "too many fetches wait at this box".to_owned();
             let message = Some(Up::FetchRefused(FetchRefused { fetch_id, reason }));
             self.up.send(EdgeMessage { message }).await.map_err(|_| gone())?;
         }
@@ -475,9 +475,10 @@ impl Deliveries {
         Self { slots: Slots::default(), running: JoinSet::new(), cancels: HashMap::new(), channel: None, index: None }
     }
 
-    fn ask(&mut self, fetch: Fetch) -> Result<(), Fetch> {
+    /// Gives the fetch's id back when too many wait.
+    fn ask(&mut self, fetch: Fetch) -> Result<(), Bytes> {
         let class = FetchClass::try_from(fetch.class).unwrap_or_default();
-        self.slots.ask(class, fetch)
+        self.slots.ask(class, fetch).map_err(|refused| refused.fetch_id)
     }
 
     async fn begin(&mut self, uplink: &Uplink) -> Result<(), UplinkError> {

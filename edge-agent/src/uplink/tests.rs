@@ -208,11 +208,19 @@ async fn a_replay_sends_everything_again() {
 
 #[tokio::test]
 async fn an_expired_certificate_is_renewed_before_the_session() {
-    let mut hub = FakeHub::start_with(|hub| hub.gives_expired = false).await;
-    hub.gives_expired = true;
-    // The certificate's term is only read here; the fake hub's own copy is what signs.
+    let hub = FakeHub::start_with(|hub| hub.gives_expired = true).await;
     let edge = Edge::start(&hub).await;
-    hub.until("a hello", |m| (!m.hellos.is_empty()).then_some(())).await;
+    hub.until("a session", |m| (!m.hellos.is_empty() && m.renewals > 0).then_some(())).await;
+    edge.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_box_whose_clock_is_dead_renews_when_the_hub_turns_it_away() {
+    let hub = FakeHub::start().await;
+    hub.memory.lock().unwrap().turns_away = 1;
+    let edge = Edge::start(&hub).await;
+    hub.until("a session", |m| (!m.hellos.is_empty()).then_some(())).await;
+    assert_eq!(hub.memory.lock().unwrap().renewals, 1);
     edge.stop.cancel();
 }
 
