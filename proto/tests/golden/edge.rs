@@ -123,6 +123,7 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         analyse_restarts: 1,
         certificate_expires_us: AT_US as u64 + 1,
         temperature_celsius: 48.5,
+        acknowledged_through: 16,
     };
     let gap = Gap {
         camera_id: id(4),
@@ -144,6 +145,7 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         now: Some(instant()),
         desired_generation: 5,
         key_generation: 3,
+        acknowledged_count: 12,
     };
     let refused = campanile_proto::edge::v1::FetchRefused { fetch_id: id(0xf0), reason: "deleted".into() };
     let applied = campanile_proto::edge::v1::Applied { generation: 5, problems: vec!["disk full".into()] };
