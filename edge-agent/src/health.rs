@@ -38,7 +38,7 @@ impl Health {
     }
 
     async fn once(&self) -> Result<(), IndexError> {
-        let waiting = self.index.progress().await?.waiting;
+        let progress = self.index.progress().await?;
         let disk = hardware::disk(&self.media_dir);
         let (source, uncertainty_us) = self.timekeeper.belief();
         let expires = self.identity.validity().map_or(0, |(_, until)| until);
@@ -49,12 +49,13 @@ impl Health {
             disk_total_bytes: disk.map_or(0, |disk| disk.total_bytes),
             memory_bytes: hardware::resident_bytes(),
             load: hardware::load(),
-            outbox_waiting: waiting,
+            outbox_waiting: progress.waiting,
             clock: source.into(),
             clock_uncertainty_us: uncertainty_us,
             analyse_restarts: self.analyse_restarts.load(Ordering::Relaxed),
             certificate_expires_us: u64::try_from(expires).unwrap_or(0) * 1_000_000,
             temperature_celsius: hardware::temperature_celsius(),
+            acknowledged_through: progress.acknowledged_through,
         };
         self.index.health(self.identity.edge, health, self.clock.utc()).await
     }

@@ -1,6 +1,7 @@
 //! Rows of `outbox` and `index_record`.
 
 use super::unsigned::Unsigned;
+use super::worker::Progress;
 use super::{IndexError, failed, objects, segments};
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
@@ -137,14 +138,29 @@ pub(super) fn waiting(c: &Connection, limit: usize, except: &HashSet<u64>) -> Re
     Ok(waiting)
 }
 
+/// Takes out what will never be sent: nobody acknowledged it, so it is not counted.
+pub(super) fn withdraw(c: &Connection, sequence: u64) -> Result<(), IndexError> {
+    c.prepare_cached("DELETE FROM outbox WHERE sequence = ?1")
+        .and_then(|mut statement| statement.execute([Unsigned(sequence)]))
+        .map_err(failed("withdraw a report"))?;
+    Ok(())
+}
+
 pub(super) fn acknowledge(c: &Connection, first: u64, last: u64) -> Result<usize, IndexError> {
     c.prepare_cached("DELETE FROM outbox WHERE sequence BETWEEN ?1 AND ?2")
         .and_then(|mut statement| statement.execute([Unsigned(first), Unsigned(last)]))
         .map_err(failed("acknowledge reports"))
 }
 
-/// Next sequence, last one below which nothing waits, and how many wait.
-pub(super) fn progress(c: &Connection) -> Result<(u64, u64, u64), IndexError> {
+/// Counts acknowledged reports, in the transaction that takes them out.
+pub(super) fn count(c: &Connection, reports: u64) -> Result<(), IndexError> {
+    c.prepare_cached("UPDATE epoch SET acknowledged = acknowledged + ?1")
+        .and_then(|mut statement| statement.execute([Unsigned(reports)]))
+        .map_err(failed("count acknowledged reports"))?;
+    Ok(())
+}
+
+pub(super) fn progress(c: &Connection) -> Result<Progress, IndexError> {
     let failed = failed("read how far the outbox is");
     let used: Option<Unsigned> = c
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", [], |row| row.get(0))
@@ -154,5 +170,12 @@ pub(super) fn progress(c: &Connection) -> Result<(u64, u64, u64), IndexError> {
     let (oldest, count): (Option<Unsigned>, Unsigned) = c
         .query_row("SELECT min(sequence), count(*) FROM outbox", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .map_err(&failed)?;
-    Ok((next, oldest.map_or(next, |oldest| oldest.0) - 1, count.0))
+    let acknowledged: Unsigned =
+        c.query_row("SELECT acknowledged FROM epoch", [], |row| row.get(0)).map_err(&failed)?;
+    Ok(Progress {
+        next_sequence: next,
+        acknowledged_through: oldest.map_or(next, |oldest| oldest.0) - 1,
+        acknowledged_count: acknowledged.0,
+        waiting: count.0,
+    })
 }

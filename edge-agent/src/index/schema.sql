@@ -6,7 +6,9 @@
 -- database that was deleted and made again is never mistaken for the one before.
 CREATE TABLE epoch (
     one   INTEGER PRIMARY KEY CHECK (one = 1),
-    epoch BLOB NOT NULL CHECK (length(epoch) = 16)
+    epoch BLOB NOT NULL CHECK (length(epoch) = 16),
+    -- Reports of this epoch that the hub acknowledged, each once: a hub that holds fewer was restored.
+    acknowledged INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- One row a segment file, never one a fragment: eight cameras make 9.7 million fragments a week and 24,000 segments.

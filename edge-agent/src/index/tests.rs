@@ -101,6 +101,10 @@ async fn what_was_acknowledged_is_forgotten_and_what_came_after_is_not() {
     index.acknowledge(index.epoch(), range(0, u64::MAX)).await.unwrap();
     let progress = index.progress().await.unwrap();
     assert_eq!((progress.waiting, progress.acknowledged_through + 1), (0, progress.next_sequence));
+    index.acknowledge(index.epoch(), range(0, u64::MAX)).await.unwrap();
+    assert_eq!(index.progress().await.unwrap().acknowledged_count, 1, "rows that were there, each once");
+    index.acknowledge_sent(index.epoch(), range(sent, sent), 1).await.unwrap();
+    assert_eq!(index.progress().await.unwrap().acknowledged_count, 2, "superseded on its way, acknowledged");
     let (epoch, next) = (index.epoch(), progress.next_sequence);
     drop(index);
     let again = Index::open(&path).unwrap();

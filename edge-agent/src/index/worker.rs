@@ -46,6 +46,8 @@ pub struct Progress {
     pub next_sequence: u64,
     /// Every sequence up to here was acknowledged or superseded.
     pub acknowledged_through: u64,
+    /// Reports the hub acknowledged, each once; never those a newer revision took the place of.
+    pub acknowledged_count: u64,
     pub waiting: u64,
 }
 
@@ -122,27 +124,46 @@ impl Index {
     }
 
     pub async fn progress(&self) -> Result<Progress, IndexError> {
-        self.ask(|owner| {
-            let (next_sequence, acknowledged_through, waiting) = offers::progress(&owner.connection)?;
-            Ok(Progress { next_sequence, acknowledged_through, waiting })
-        })
-        .await
+        self.ask(|owner| offers::progress(&owner.connection)).await
     }
 
     /// Forgets what the hub holds; a foreign epoch's acknowledgement is not ours. Returns how many rows it was.
     pub async fn acknowledge(&self, epoch: Epoch, ranges: Vec<SequenceRange>) -> Result<usize, IndexError> {
+        self.forget_acknowledged(epoch, ranges, None).await
+    }
+
+    /// The same for an answer to `reports` that were sent: one that was superseded on its way has no row any
+    /// more, and was acknowledged all the same.
+    pub async fn acknowledge_sent(
+        &self,
+        epoch: Epoch,
+        ranges: Vec<SequenceRange>,
+        reports: u64,
+    ) -> Result<usize, IndexError> {
+        self.forget_acknowledged(epoch, ranges, Some(reports)).await
+    }
+
+    async fn forget_acknowledged(
+        &self,
+        epoch: Epoch,
+        ranges: Vec<SequenceRange>,
+        reports: Option<u64>,
+    ) -> Result<usize, IndexError> {
         if epoch != self.epoch {
             return Ok(0);
         }
         self.change("acknowledge", move |c, _| {
-            ranges.iter().map(|range| offers::acknowledge(c, range.first, range.last)).sum()
+            let gone = ranges.iter().map(|range| offers::acknowledge(c, range.first, range.last));
+            let gone: usize = gone.sum::<Result<usize, IndexError>>()?;
+            offers::count(c, reports.unwrap_or(gone as u64))?;
+            Ok(gone)
         })
         .await
     }
 
     /// A report whose record cannot be read any more.
     pub async fn withdraw(&self, sequence: u64) -> Result<(), IndexError> {
-        self.change("withdraw a report", move |c, _| offers::acknowledge(c, sequence, sequence).map(|_| ())).await
+        self.change("withdraw a report", move |c, _| offers::withdraw(c, sequence)).await
     }
 
     /// Segments of a camera's stream whose files are there, oldest first.

@@ -101,7 +101,8 @@ impl Detector {
             self.restart();
             return nothing;
         }
-        let (moved, count) = self.compare(shared_change(&self.now, &self.background), shared_change(&self.now, &self.recent));
+        let (moved, count) =
+            self.compare(shared_change(&self.now, &self.background), shared_change(&self.now, &self.recent));
         if count as f32 > LIGHT_SHARE * CELLS as f32 {
             self.settle_s = SETTLE_S;
         }

@@ -182,6 +182,7 @@ impl Uplink {
             epoch: self.index.epoch().into(),
             next_sequence: progress.next_sequence,
             acknowledged_through: progress.acknowledged_through,
+            acknowledged_count: progress.acknowledged_count,
             boot_id: self.clock.boot().into(),
             software: concat!("campanile-edge ", env!("CARGO_PKG_VERSION")).to_owned(),
             now: Some(self.clock.instant(self.timekeeper.belief().1)),
@@ -380,7 +381,11 @@ impl Obey<'_> {
         }
         // First the durable rows: a report that is in neither place would be sent twice.
         let ranges: Vec<SequenceRange> = ack.ranges;
-        self.uplink.index.acknowledge(epoch, ranges.clone()).await?;
+        let sent = {
+            let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+            window.sequences().filter(|s| ranges.iter().any(|range| (range.first..=range.last).contains(s))).count()
+        };
+        self.uplink.index.acknowledge_sent(epoch, ranges.clone(), sent as u64).await?;
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         ranges.iter().for_each(|range| window.acknowledged(range.first, range.last));
         drop(window);
