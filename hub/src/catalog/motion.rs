@@ -40,7 +40,7 @@ pub(super) fn pack(seconds: &[Second]) -> Vec<u8> {
             continue;
         }
         let (has_moved, has_looked) = (!moved.is_empty(), *looked != CellSet::FULL);
-        out.push(u8::from(has_moved) * MOVED | u8::from(has_looked) * LOOKED);
+        out.push((u8::from(has_moved) * MOVED) | (u8::from(has_looked) * LOOKED));
         if has_moved {
             out.extend_from_slice(&moved.to_bytes());
         }

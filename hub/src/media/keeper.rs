@@ -74,7 +74,24 @@ pub struct RingKeeper {
     clock: Arc<dyn Clock>,
     retention_days: u32,
     started: (WallTime, MonoTime),
-    ring: Mutex<(RingFolder, Ring)>,
+    ring: Mutex<Kept>,
+}
+
+/// The ring in memory and its folder.
+struct Kept {
+    folder: RingFolder,
+    ring: Ring,
+    /// The folder does not hold what the memory does: a writing failed, and is tried again.
+    unwritten: bool,
+}
+
+impl Kept {
+    fn write(&mut self) -> Result<(), KeeperError> {
+        self.unwritten = true;
+        self.folder.write(&self.ring).map_err(KeeperError::Ring)?;
+        self.unwritten = false;
+        Ok(())
+    }
 }
 
 impl RingKeeper {
@@ -85,20 +102,21 @@ impl RingKeeper {
         retention_days: u32,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeeperError> {
-        let opened = RingFolder::open(folder, identity.id).map_err(KeeperError::Ring)?;
+        let (folder, ring) = RingFolder::open(folder, identity.id).map_err(KeeperError::Ring)?;
+        let kept = Kept { folder, ring, unwritten: false };
         let started = (clock.utc(), clock.mono());
-        let keeper = Self { identity, clock, retention_days, started, ring: Mutex::new(opened) };
+        let keeper = Self { identity, clock, retention_days, started, ring: Mutex::new(kept) };
         keeper.maintain()?;
         Ok(keeper)
     }
 
-    fn ring(&self) -> MutexGuard<'_, (RingFolder, Ring)> {
+    fn ring(&self) -> MutexGuard<'_, Kept> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Generation of the keys to be delivered.
     pub fn generation(&self) -> u32 {
-        self.ring().1.generation
+        self.ring().ring.generation
     }
 
     /// Whether wall clock and monotonic clock agree since the start.
@@ -111,7 +129,7 @@ impl RingKeeper {
     pub fn maintain(&self) -> Result<Maintained, KeeperError> {
         let (now, trusted) = (self.clock.utc(), self.clock_trusted());
         let mut locked = self.ring();
-        let (folder, ring) = &mut *locked;
+        let ring = &mut locked.ring;
         let mut done = Maintained { clock_jumped: !trusted, ..Maintained::default() };
         if trusted {
             let over = ring.hours.keys().copied().filter(|&(hour, days)| over(hour, u32::from(days), now));
@@ -122,8 +140,8 @@ impl RingKeeper {
             done.destroyed = over.into_iter().map(|(hour, _)| hour).collect();
             done.extended = extend(ring, now.hour(), self.retention_days as u8);
         }
-        if done.extended || !done.destroyed.is_empty() {
-            folder.write(ring).map_err(KeeperError::Ring)?;
+        if done.extended || !done.destroyed.is_empty() || locked.unwritten {
+            locked.write()?;
         }
         Ok(done)
     }
@@ -133,11 +151,16 @@ impl RingKeeper {
         let now = self.clock.utc().hour();
         let days = self.retention_days as u8;
         let mut locked = self.ring();
-        let (folder, ring) = &mut *locked;
-        if !ring.reserves.contains_key(&edge) {
-            ring.reserves.insert(edge, key_pair());
-            folder.write(ring).map_err(KeeperError::Ring)?;
+        let mut made = false;
+        locked.ring.reserves.entry(edge).or_insert_with(|| {
+            made = true;
+            key_pair()
+        });
+        // No box is given a key that a crash would lose.
+        if made || locked.unwritten {
+            locked.write()?;
         }
+        let ring = &locked.ring;
         let class = || ring.hours.range((now - HOURS_BEHIND, 0)..).filter(|((_, class), _)| *class == days);
         let first = class().next().map_or(now, |((hour, _), _)| *hour);
         let in_a_row = class().zip(first..).take_while(|(((hour, _), _), expected)| hour == expected);
@@ -168,7 +191,7 @@ impl Keeper for RingKeeper {
             return Err(KeeperError::Destroyed { hour });
         }
         let locked = self.ring();
-        let ring = &locked.1;
+        let ring = &locked.ring;
         let private = match header.key_kind() {
             KeyKind::Hour => {
                 let days = header.retention_days;
