@@ -197,13 +197,17 @@ impl FakeHub {
         Ok(Bytes::copy_from_slice(certificate.der()))
     }
 
-    async fn serve_session(
-        &self,
-        mut inbound: Streaming<EdgeMessage>,
-        down: mpsc::Sender<Result<HubMessage, Status>>,
-    ) {
+    async fn serve_session(&self, mut inbound: Streaming<EdgeMessage>, down: mpsc::Sender<Result<HubMessage, Status>>) {
         let mut breaks_after = self.memory.lock().unwrap().breaks_after.pop_front();
-        while let Some(Ok(message)) = inbound.next().await {
+        loop {
+            let quiet = tokio::time::timeout(std::time::Duration::from_millis(300), inbound.next());
+            let message = match quiet.await {
+                Ok(Some(Ok(message))) => message,
+                Ok(_) => return,
+                // A session that is to break does so also when nothing more comes.
+                Err(_) if breaks_after.is_some() => return,
+                Err(_) => continue,
+            };
             if breaks_after == Some(0) {
                 return;
             }
@@ -276,10 +280,7 @@ impl Edge for FakeHub {
         Ok(Response::new(RenewResponse { certificate: self.certify(&request.into_inner().csr)? }))
     }
 
-    async fn session(
-        &self,
-        request: Request<Streaming<EdgeMessage>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(&self, request: Request<Streaming<EdgeMessage>>) -> Result<Response<Self::SessionStream>, Status> {
         let (down, stream) = mpsc::channel(1_024);
         let hub = self.clone();
         tokio::spawn(async move {
@@ -289,10 +290,7 @@ impl Edge for FakeHub {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn deliver(
-        &self,
-        request: Request<Streaming<DeliverUp>>,
-    ) -> Result<Response<Self::DeliverStream>, Status> {
+    async fn deliver(&self, request: Request<Streaming<DeliverUp>>) -> Result<Response<Self::DeliverStream>, Status> {
         let (down, stream) = mpsc::channel(16);
         let memory = self.memory.clone();
         tokio::spawn(async move {

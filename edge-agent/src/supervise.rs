@@ -94,7 +94,7 @@ impl Camera {
         let (recorder, writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
         let program = deps.analyser.clone().filter(|_| config.analyse);
         let (analyser, feed) = program
-            .map(|program| Analyser::new(program, id, recorder.clone(), deps.facts.clone()))
+            .map(|program| Analyser::new(program, id, config.ignore, recorder.clone(), deps.facts.clone()))
             .unzip();
         let (for_main, for_sub) = match (feed, &config.sub) {
             (None, _) => (Analyse::Nothing, Analyse::Nothing),

@@ -32,11 +32,7 @@ const RESCAN_CHECK: Duration = Duration::from_secs(10);
 const ANCHOR_INTERVAL: Duration = Duration::from_secs(1800);
 
 /// Lives until `stop`: cameras first, everything else beside them.
-pub(super) async fn live(
-    parts: &Parts,
-    identity: Option<Identity>,
-    stop: CancellationToken,
-) -> Result<(), AgentError> {
+pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: CancellationToken) -> Result<(), AgentError> {
     let started = ThisRun { boot: parts.clock.boot(), started: parts.clock.mono() };
     let (facts, received, lost) = facts::channel();
     let (keys, keys_watch) = watch::channel(load_keys(parts, identity.as_ref()));
@@ -158,7 +154,6 @@ fn start_cameras(
     let dependencies = Dependencies {
         clock: parts.clock.clone(),
         believe: Arc::new(move || Belief { trusted: timekeeper.trusted(), uncertainty_us: timekeeper.belief().1 }),
-        analyser: std::env::current_exe().ok(),
         keys,
         facts: facts.clone(),
         media_dir: config.media_dir.clone(),

@@ -36,13 +36,13 @@ pub enum ChildError {
 pub fn run() -> Result<(), ChildError> {
     let descriptor = std::io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
     let mut socket = UnixStream::from(descriptor);
-    let Some(Frame::Begin { camera, format }) = read(&mut socket)? else { return Err(ChildError::NoFormat) };
+    let Some(Frame::Begin { camera, ignore, format }) = read(&mut socket)? else { return Err(ChildError::NoFormat) };
     let mut held = sandbox::limit();
     let decoder = Decoder::new(&format).map_err(ChildError::Decoder)?;
     held.insert(0, sandbox::enter());
     send(&mut socket, &[Frame::Ready { sandbox: held.join("; ") }])?;
 
-    let (mut look, mut inside, mut found) = (Look::new(camera), VecDeque::new(), Vec::new());
+    let (mut look, mut inside, mut found) = (Look::new(camera, ignore), VecDeque::new(), Vec::new());
     while let Some(frame) = read(&mut socket)? {
         let Frame::Unit { pts_90k, arrival, data } = frame else { continue };
         inside.push_back((pts_90k, arrival));

@@ -6,6 +6,7 @@
 
 use crate::media::{Codec, StreamFormat};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, ObjectId};
 use campanile_proto::types::v1::Instant;
 use prost::Message;
@@ -17,7 +18,7 @@ pub const HEAD_BYTES: usize = 5;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// First, to the child.
-    Begin { camera: CameraId, format: StreamFormat },
+    Begin { camera: CameraId, ignore: CellSet, format: StreamFormat },
     /// To the child.
     Unit { pts_90k: i64, arrival: Instant, data: Bytes },
     /// First, to the parent: what holds the child.
@@ -39,8 +40,9 @@ impl Frame {
     pub fn encode(&self) -> Bytes {
         let mut body = BytesMut::new();
         let kind = match self {
-            Self::Begin { camera, format } => {
+            Self::Begin { camera, ignore, format } => {
                 body.put_slice(camera.as_bytes());
+                body.put_slice(&ignore.to_bytes());
                 body.put_u8(if format.codec == Codec::H264 { 1 } else { 2 });
                 body.put_u32_le(format.width);
                 body.put_u32_le(format.height);
@@ -89,13 +91,15 @@ fn parse(kind: u8, mut body: Bytes) -> Option<Frame> {
         1 => {
             let camera = CameraId::try_from(body.get(..16)?).ok()?;
             body.advance(16);
+            let ignore = CellSet::from_bytes(body.get(..72)?).ok()?;
+            body.advance(72);
             let codec = match body.try_get_u8().ok()? {
                 1 => Codec::H264,
                 2 => Codec::H265,
                 _ => return None,
             };
             let (width, height) = (body.try_get_u32_le().ok()?, body.try_get_u32_le().ok()?);
-            Frame::Begin { camera, format: StreamFormat { codec, width, height, decoder_configuration: body } }
+            Frame::Begin { camera, ignore, format: StreamFormat { codec, width, height, decoder_configuration: body } }
         }
         2 => Frame::Unit { pts_90k: body.try_get_i64_le().ok()?, arrival: take_instant(&mut body)?, data: body },
         3 => Frame::Ready { sandbox: String::from_utf8_lossy(body.get(..body.len().min(500))?).into_owned() },
@@ -130,10 +134,14 @@ mod tests {
     #[test]
     fn frames_survive_the_socket() {
         let at = Instant { boot_id: vec![7; 16].into(), mono_us: 1, utc_us: -2, uncertainty_us: 3 };
-        let format =
-            StreamFormat { codec: Codec::H265, width: 640, height: 360, decoder_configuration: Bytes::from_static(b"c") };
+        let format = StreamFormat {
+            codec: Codec::H265,
+            width: 640,
+            height: 360,
+            decoder_configuration: Bytes::from_static(b"c"),
+        };
         for frame in [
-            Frame::Begin { camera: CameraId::random(), format },
+            Frame::Begin { camera: CameraId::random(), ignore: CellSet::FULL, format },
             Frame::Unit { pts_90k: -5, arrival: at.clone(), data: Bytes::from_static(b"unit") },
             Frame::Ready { sandbox: "seccomp".into() },
             Frame::Found { object: ObjectId::random(), revision: 9, at, record: Bytes::from_static(b"record") },

@@ -8,6 +8,7 @@ use crate::motion::event::{Episode, Episodes, region};
 use crate::motion::seconds::{Batch, Seconds};
 use crate::motion::thumbnail;
 use bytes::Bytes;
+use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, ObjectId};
 use campanile_proto::types::v1::index_record::Content;
 use campanile_proto::types::v1::{self, Event, IndexRecord, Instant, MotionSeconds, Thumbnail};
@@ -19,6 +20,7 @@ const FIRST_THUMBNAIL_US: i64 = 1_000_000;
 /// Looks at one camera.
 pub struct Look {
     camera: CameraId,
+    ignore: CellSet,
     detector: Option<(usize, usize, Detector)>,
     episodes: Episodes,
     seconds: Seconds,
@@ -39,15 +41,23 @@ struct Best {
 }
 
 impl Look {
-    pub fn new(camera: CameraId) -> Self {
-        Self { camera, detector: None, episodes: Episodes::default(), seconds: Seconds::default(), last: None, best: None }
+    pub fn new(camera: CameraId, ignore: CellSet) -> Self {
+        Self {
+            camera,
+            ignore,
+            detector: None,
+            episodes: Episodes::default(),
+            seconds: Seconds::looking_beside(&ignore),
+            last: None,
+            best: None,
+        }
     }
 
     /// Looks at a picture that arrived then.
     pub fn picture(&mut self, picture: &Picture, at: &Instant, found: &mut Vec<Frame>) {
         let size = (picture.width, picture.height);
         if self.detector.as_ref().is_none_or(|(w, h, _)| (*w, *h) != size) {
-            self.detector = Some((size.0, size.1, Detector::new(size.0, size.1)));
+            self.detector = Some((size.0, size.1, Detector::new(size.0, size.1).ignoring(self.ignore)));
         }
         let Some((_, _, detector)) = &mut self.detector else { return };
         // Reordered pictures arrived out of order; what is shown later is not earlier.

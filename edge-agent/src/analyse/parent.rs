@@ -6,6 +6,7 @@ use crate::media::{AccessUnit, StreamFormat};
 use crate::record::Recorder;
 use crate::record::recorder::IndexOrder;
 use bytes::{Bytes, BytesMut};
+use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, ObjectId};
 use campanile_proto::types::v1::index_record::Content;
 use campanile_proto::types::v1::{IndexRecord, Instant};
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,10 +38,20 @@ const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A thumbnail of 320 pixels takes about 15 KB.
 const MAX_RECORD: usize = 256 << 10;
+/// Of a child's standard error, in its log line.
+const MAX_LAST_WORDS: usize = 500;
 /// Variables the child may see; passwords of cameras may stand in others.
 const ENVIRONMENT: &[&str] = &[
-    "PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "GST_PLUGIN_PATH", "GST_PLUGIN_SYSTEM_PATH",
-    "GST_PLUGIN_SYSTEM_PATH_1_0", "GST_REGISTRY", "GST_PLUGIN_SCANNER",
+    "PATH",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "XDG_CACHE_HOME",
+    "GST_PLUGIN_PATH",
+    "GST_PLUGIN_SYSTEM_PATH",
+    "GST_PLUGIN_SYSTEM_PATH_1_0",
+    "GST_REGISTRY",
+    "GST_PLUGIN_SCANNER",
 ];
 
 enum Work {
@@ -59,6 +70,7 @@ pub struct Feed {
 pub struct Analyser {
     program: PathBuf,
     camera: CameraId,
+    ignore: CellSet,
     recorder: Recorder,
     facts: Facts,
     work: mpsc::Receiver<Work>,
@@ -88,9 +100,9 @@ impl Feed {
 
 impl Analyser {
     /// `program` is this binary, which knows the command `analyse`.
-    pub fn new(program: PathBuf, camera: CameraId, recorder: Recorder, facts: Facts) -> (Self, Feed) {
+    pub fn new(program: PathBuf, camera: CameraId, ignore: CellSet, recorder: Recorder, facts: Facts) -> (Self, Feed) {
         let (sender, work) = mpsc::channel(QUEUE);
-        (Self { program, camera, recorder, facts, work }, Feed { work: sender, needs_key: true })
+        (Self { program, camera, ignore, recorder, facts, work }, Feed { work: sender, needs_key: true })
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -148,14 +160,11 @@ impl Analyser {
             }
         };
         let (from_child, mut to_child) = socket.into_split();
-        let listener = Listener {
-            camera: self.camera,
-            recorder: self.recorder.clone(),
-            from_child,
-            ongoing: HashMap::new(),
-        };
+        let listener =
+            Listener { camera: self.camera, recorder: self.recorder.clone(), from_child, ongoing: HashMap::new() };
         let listening: JoinHandle<()> = tokio::spawn(listener.run());
-        let begin = Frame::Begin { camera: self.camera, format: format.as_ref().clone() };
+        let last_words = tokio::spawn(last_words(child.stderr.take()));
+        let begin = Frame::Begin { camera: self.camera, ignore: self.ignore, format: format.as_ref().clone() };
         let over = match write(&mut to_child, &begin).await {
             Ok(()) => self.feed(&mut to_child, stop).await,
             Err(over) => over,
@@ -164,6 +173,10 @@ impl Analyser {
         let farewell = if matches!(over, Over::Hangs) { Duration::ZERO } else { FAREWELL };
         if tokio::time::timeout(farewell, child.wait()).await.is_err() {
             let _ = child.kill().await;
+        }
+        if let (Over::Died, Ok(status)) = (&over, child.wait().await) {
+            let said = last_words.await.unwrap_or_default();
+            tracing::warn!(camera = %self.camera, %status, said, "the analysing child ended");
         }
         if let Err(error) = listening.await {
             tracing::error!(camera = %self.camera, %error, "what analysis found was not taken");
@@ -205,11 +218,22 @@ impl Analyser {
             .envs(kept)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         Ok((child, UnixStream::from_std(ours)?))
     }
+}
+
+/// The end of what a child wrote to its standard error, on one line.
+async fn last_words(from: Option<ChildStderr>) -> String {
+    let Some(mut from) = from else { return String::new() };
+    let (mut last, mut part) = (Vec::new(), [0; 512]);
+    while let Ok(length @ 1..) = from.read(&mut part).await {
+        last.extend_from_slice(&part[..length]);
+        last.drain(..last.len().saturating_sub(MAX_LAST_WORDS));
+    }
+    String::from_utf8_lossy(&last).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 async fn write(to_child: &mut OwnedWriteHalf, frame: &Frame) -> Result<(), Over> {

@@ -1,6 +1,7 @@
 //! From the file as written to a configuration, or to everything that is wrong with it.
 
 use super::{CONFIG_VERSION, CameraConfig, Config, Problem, Retention, Secret, Transport};
+use campanile_proto::grid::CellSet;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,8 @@ const MAX_TEXT: usize = 200;
 /// RFC 9110 section 4.1 asks for 8000; cameras stay far below.
 const MAX_ADDRESS: usize = 2048;
 const MAX_CAMERAS: usize = 64;
+const MAX_POLYGONS: usize = 16;
+const MAX_POINTS: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +55,8 @@ struct RawCamera {
     transport: Transport,
     #[serde(default = "yes")]
     analyse: bool,
+    #[serde(default)]
+    ignore: Vec<Vec<(f64, f64)>>,
 }
 
 impl Default for RawRetention {
@@ -154,12 +159,7 @@ fn check_cameras(raw: Vec<RawCamera>, base: &Path, problems: &mut Problems) -> V
     cameras
 }
 
-fn check_camera(
-    raw: RawCamera,
-    base: &Path,
-    problems: &mut Problems,
-    key: &dyn Fn(&str) -> String,
-) -> CameraConfig {
+fn check_camera(raw: RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(&str) -> String) -> CameraConfig {
     problems.text(key("name"), &raw.name, true);
     problems.text(key("site"), &raw.site, false);
     problems.text(key("address"), &raw.address, false);
@@ -179,6 +179,7 @@ fn check_camera(
             (0.0, 0.0)
         }
     };
+    let ignore = ignored(&raw.ignore, problems, key);
     let password = password(&raw, base, problems, key);
     if password.is_some() != raw.username.is_some() {
         problems.add(
@@ -199,15 +200,35 @@ fn check_camera(
         password,
         transport: raw.transport,
         analyse: raw.analyse,
+        ignore,
     }
 }
 
-fn password(
-    raw: &RawCamera,
-    base: &Path,
-    problems: &mut Problems,
-    key: &dyn Fn(&str) -> String,
-) -> Option<Secret> {
+/// Cells touched by any of the polygons.
+fn ignored(polygons: &[Vec<(f64, f64)>], problems: &mut Problems, key: &dyn Fn(&str) -> String) -> CellSet {
+    let mut cells = CellSet::EMPTY;
+    let inside = |&(x, y): &(f64, f64)| (0.0..=1.0).contains(&x) && (0.0..=1.0).contains(&y);
+    if polygons.len() > MAX_POLYGONS {
+        problems.add(key("ignore"), "holds too many areas", format!("draw at most {MAX_POLYGONS}"));
+    }
+    for polygon in polygons.iter().take(MAX_POLYGONS) {
+        if !(3..=MAX_POINTS).contains(&polygon.len()) || !polygon.iter().all(inside) {
+            problems.add(
+                key("ignore"),
+                "holds an area that is no polygon of the picture",
+                format!("give 3 to {MAX_POINTS} points [x, y], fractions of width and height from 0.0 to 1.0"),
+            );
+            break;
+        }
+        cells.union(&CellSet::touched_by(polygon));
+    }
+    if cells == CellSet::FULL {
+        problems.add(key("ignore"), "leaves nothing to look at", "draw less, or set analyse = false");
+    }
+    cells
+}
+
+fn password(raw: &RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(&str) -> String) -> Option<Secret> {
     let found = match (&raw.password_file, &raw.password_env) {
         (Some(_), Some(_)) => {
             problems.add(key("password_file"), "stands beside password_env", "keep one of the two");
@@ -281,6 +302,7 @@ mod tests {
         let all = Config::parse(&all.join("\n"), Path::new("/etc/campanile/edge.toml")).unwrap();
         assert_eq!(all.cameras.len(), 1);
         assert!(all.cameras[0].sub.is_some());
+        assert_eq!(all.cameras[0].ignore.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]
@@ -296,6 +318,7 @@ mod tests {
             name = "porta"
             main = "rtsp://admin:segreto@10.0.0.2/1"
             latitude = 43.0
+            ignore = [[[0.0, 0.0], [1.5, 0.0], [0.0, 1.0]]]
             [[camera]]
             name = "porta"
             main = "http://10.0.0.2/1"
@@ -313,6 +336,7 @@ mod tests {
                 "retention.days",
                 "camera[0].main",
                 "camera[0].latitude",
+                "camera[0].ignore",
                 "camera[1].name",
                 "camera[1].main",
                 "camera[1].password_env",

@@ -9,6 +9,7 @@ mod secret;
 
 pub use secret::Secret;
 
+use campanile_proto::grid::CellSet;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,8 @@ pub struct CameraConfig {
     pub transport: Transport,
     /// Look for motion.
     pub analyse: bool,
+    /// Cells where motion is not looked for: a clock burnt into the picture, a flag, a tree.
+    pub ignore: CellSet,
 }
 
 /// Why there is no configuration.

@@ -11,10 +11,7 @@ pub struct CameraNames(BTreeMap<String, CameraId>);
 
 impl CameraNames {
     /// Reads the file and gives every new name an id, written before it is used.
-    pub fn load<'a>(
-        folder: &IdentityFolder,
-        names: impl Iterator<Item = &'a str>,
-    ) -> Result<Self, IdentityError> {
+    pub fn load<'a>(folder: &IdentityFolder, names: impl Iterator<Item = &'a str>) -> Result<Self, IdentityError> {
         let path = folder.file("cameras.json");
         let mut known: BTreeMap<String, CameraId> = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text)

@@ -56,8 +56,7 @@ pub(super) fn certificate_request(key: &KeyPair, name: &str) -> Result<Vec<u8>, 
 /// Everything in the answer must follow from the token: the organisation's key, the authority, and a
 /// certificate of that authority for the key made here.
 fn believe(answer: &EnrolResponse, token: &Token, key: KeyPair) -> Result<Identity, IdentityError> {
-    let organisation_key =
-        signed::verifying_key(&answer.organisation_key).map_err(IdentityError::OrganisationKey)?;
+    let organisation_key = signed::verifying_key(&answer.organisation_key).map_err(IdentityError::OrganisationKey)?;
     if organisation_key != token.organisation_key {
         return Err(IdentityError::Unbelievable("the organisation's key is not the token's"));
     }

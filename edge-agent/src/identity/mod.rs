@@ -16,10 +16,10 @@ pub(crate) mod token;
 pub use cameras::CameraNames;
 pub use enrol::enrol;
 pub use renew::{is_due, renew};
+pub(crate) use store::replace_file;
 pub use store::{Identity, IdentityFolder};
 pub use tls::{HubAddresses, SpkiPin, connect};
 pub use token::Token;
-pub(crate) use store::replace_file;
 
 use campanile_proto::kind::Kind;
 use campanile_proto::signed::SignatureError;
@@ -44,8 +44,10 @@ pub enum IdentityError {
     MakeKey(#[source] rcgen::Error),
     #[error("cannot set up TLS")]
     SetUpTls(#[source] rustls::Error),
-    #[error("cannot reach the hub at {addresses}")]
-    Unreachable { addresses: String, source: tonic::transport::Error },
+    #[error("cannot reach the hub at {addresses}: {cause}")]
+    Unreachable { addresses: String, cause: String },
+    #[error("what answers at {addresses} is not the hub of this box's token: its certificate is of another authority")]
+    NotOurHub { addresses: String },
     #[error("the hub refuses: {sentence}")]
     Refused { kind: Kind, sentence: String },
     #[error("the hub's answer cannot be believed: {0}")]
@@ -63,7 +65,7 @@ impl IdentityError {
             Self::AlreadyEnrolled { .. } => Kind::Conflict,
             Self::Unreachable { .. } => Kind::Unavailable,
             Self::Refused { kind, .. } => *kind,
-            Self::Unbelievable(_) | Self::Keys(_) => Kind::Unauthenticated,
+            Self::Unbelievable(_) | Self::Keys(_) | Self::NotOurHub { .. } => Kind::Unauthenticated,
             Self::ReadToken { .. } | Self::Read { .. } | Self::Write { .. } | Self::Damaged { .. } => Kind::Internal,
             Self::MakeKey(_) | Self::SetUpTls(_) => Kind::Internal,
         }
@@ -75,7 +77,8 @@ impl IdentityError {
             Self::BadToken(_) | Self::OrganisationKey(_) => 65,
             Self::Unreachable { .. } => 69,
             Self::Refused { kind, .. } if kind.may_retry() => 69,
-            Self::Refused { .. } | Self::Unbelievable(_) | Self::Keys(_) | Self::AlreadyEnrolled { .. } => 77,
+            Self::Refused { .. } | Self::Unbelievable(_) | Self::Keys(_) => 77,
+            Self::AlreadyEnrolled { .. } | Self::NotOurHub { .. } => 77,
             Self::MakeKey(_) | Self::SetUpTls(_) => 70,
             Self::ReadToken { .. } => 66,
             Self::Read { .. } | Self::Write { .. } | Self::Damaged { .. } => 74,

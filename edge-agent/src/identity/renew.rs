@@ -19,11 +19,7 @@ pub fn is_due(validity: (i64, i64), now: WallTime) -> bool {
 }
 
 /// Asks the hub for a fresh certificate and keeps it.
-pub async fn renew(
-    folder: &IdentityFolder,
-    identity: &Identity,
-    channel: Channel,
-) -> Result<Identity, IdentityError> {
+pub async fn renew(folder: &IdentityFolder, identity: &Identity, channel: Channel) -> Result<Identity, IdentityError> {
     let csr = certificate_request(&identity.key, &identity.edge.to_string())?;
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, EdgeClient::new(channel).renew(RenewRequest { csr: csr.into() }))
         .await

@@ -101,15 +101,13 @@ impl IdentityFolder {
             Ok(text) => text,
         };
         let damaged = |path: &Path, reason: String| IdentityError::Damaged { path: path.to_owned(), reason };
-        let enrolment: Enrolment =
-            serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+        let enrolment: Enrolment = serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
         let organisation_key = hex::decode(&enrolment.organisation_key)
             .ok()
             .and_then(|bytes| signed::verifying_key(&bytes).ok())
             .ok_or_else(|| damaged(&path, "organisation_key".into()))?;
         let pem = String::from_utf8_lossy(&self.read("key.pem")?).into_owned();
-        let key =
-            KeyPair::from_pem(&pem).map_err(|_| damaged(&self.file("key.pem"), "not a private key".into()))?;
+        let key = KeyPair::from_pem(&pem).map_err(|_| damaged(&self.file("key.pem"), "not a private key".into()))?;
         Ok(Some(Identity {
             edge: enrolment.edge,
             organisation: enrolment.organisation,

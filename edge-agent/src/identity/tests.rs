@@ -55,8 +55,8 @@ async fn a_hub_of_another_authority_never_sees_the_secret() {
     let folder = IdentityFolder::open(state.path()).unwrap();
     let text = token_text(&other.address, &hub.pin, &hub.organisation_key, &other.secret);
     let error = enrol(&folder, &Token::parse(&text).unwrap(), "piazza", NOW, false).await.unwrap_err();
-    assert_eq!(error.exit_code(), 69);
-    assert!(Chain(&error).to_string().contains("not of the authority"), "{}", Chain(&error));
+    assert!(matches!(error, IdentityError::NotOurHub { .. }), "{}", Chain(&error));
+    assert_eq!(error.exit_code(), 77);
     assert!(!other.memory.lock().unwrap().used);
 }
 

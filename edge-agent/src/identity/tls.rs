@@ -88,10 +88,21 @@ pub async fn connect(
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|source| IdentityError::Unreachable { addresses: hub.to_string(), source })
+    endpoint.connect_with_connector(connector).await.map_err(|error| why_unreachable(hub, &error))
+}
+
+/// The layers of a connection each repeat the one below: the innermost cause is the one to show.
+fn why_unreachable(hub: &HubAddresses, error: &tonic::transport::Error) -> IdentityError {
+    let addresses = hub.to_string();
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let cause = innermost.to_string();
+    if cause.contains(&OtherAuthority.to_string()) {
+        return IdentityError::NotOurHub { addresses };
+    }
+    IdentityError::Unreachable { addresses, cause }
 }
 
 async fn dial(
@@ -116,8 +127,7 @@ async fn dial(
 
 fn client_config(pin: SpkiPin, identity: Option<&Identity>, now: WallTime) -> Result<ClientConfig, IdentityError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier =
-        PinnedHub { pin, authority: identity.map(|i| i.authority.clone()), now, provider: provider.clone() };
+    let verifier = PinnedHub { pin, authority: identity.map(|i| i.authority.clone()), now, provider: provider.clone() };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(IdentityError::SetUpTls)?
@@ -152,10 +162,7 @@ struct PinnedHub {
 
 impl PinnedHub {
     fn webpki(&self, intermediates: &[CertificateDer<'_>]) -> Result<Arc<WebPkiServerVerifier>, Error> {
-        let refuse = || {
-            let other = rustls::OtherError(Arc::new(OtherAuthority));
-            Error::InvalidCertificate(CertificateError::Other(other))
-        };
+        let refuse = || Error::Other(rustls::OtherError(Arc::new(OtherAuthority)));
         let candidates = self.authority.iter().chain(intermediates);
         let anchor = candidates.into_iter().find(|c| SpkiPin::of(c) == Some(self.pin)).ok_or_else(refuse)?;
         let mut roots = RootCertStore::empty();

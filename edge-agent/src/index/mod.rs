@@ -10,9 +10,9 @@ mod objects;
 mod offers;
 pub mod rescan;
 mod segments;
-mod unsigned;
 #[cfg(test)]
 mod tests;
+mod unsigned;
 pub mod walk;
 mod worker;
 

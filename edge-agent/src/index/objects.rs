@@ -122,6 +122,5 @@ pub(super) fn offer_again(c: &Connection, since: WallTime) -> Result<(), IndexEr
         })
         .map_err(&failed)?;
     let rows: Vec<_> = rows.collect::<Result<_, _>>().map_err(&failed)?;
-    rows.into_iter()
-        .try_for_each(|(object, revision, at)| offers::offer(c, object, revision, &Source::Object, at))
+    rows.into_iter().try_for_each(|(object, revision, at)| offers::offer(c, object, revision, &Source::Object, at))
 }

@@ -30,7 +30,12 @@ pub struct Waiting {
 pub enum Content {
     Body(Body),
     /// The record at `offset` of the file.
-    Record { path: PathBuf, offset: u64, segment_header: Bytes, wrapped_key: Bytes },
+    Record {
+        path: PathBuf,
+        offset: u64,
+        segment_header: Bytes,
+        wrapped_key: Bytes,
+    },
     /// Its object or segment is gone.
     Gone,
 }

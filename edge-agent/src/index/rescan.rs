@@ -187,11 +187,7 @@ fn truncate(path: &Path, length: u64) -> Result<(), WalkError> {
 }
 
 /// Moves what is no segment out of the way; a file without a whole first record may be one that is being begun.
-fn set_aside(
-    path: &Path,
-    media_dir: &Path,
-    reason: WalkError,
-) -> Result<Option<(Walk, Outcome)>, WalkError> {
+fn set_aside(path: &Path, media_dir: &Path, reason: WalkError) -> Result<Option<(Walk, Outcome)>, WalkError> {
     let read = |source| WalkError::Read { path: path.to_owned(), source };
     let age = std::fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(read)?.elapsed();
     if age.is_ok_and(|age| age.as_secs() < 60) && is_beginning(path) {

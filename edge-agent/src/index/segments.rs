@@ -141,8 +141,7 @@ pub(super) fn opened(
     header: &Bytes,
     wrapped_key: &Bytes,
 ) -> Result<(), IndexError> {
-    let decoded =
-        SegmentHeader::decode(header.clone()).map_err(|_| IndexError::Damaged { what: "segment header" })?;
+    let decoded = SegmentHeader::decode(header.clone()).map_err(|_| IndexError::Damaged { what: "segment header" })?;
     let instant = decoded.opened.unwrap_or_default();
     let encoded = instant.encode_to_vec();
     let insert = "INSERT INTO segment (id, camera, stream, path, header, wrapped_key, captured_us, start, end, link)

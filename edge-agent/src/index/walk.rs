@@ -207,14 +207,11 @@ fn begin(reader: &Reader) -> Result<Walk, WalkError> {
     if record.kind != RecordKind::Segment {
         return Err(not("its first record is not a segment header"));
     }
-    let header =
-        SegmentHeader::decode(record.header.clone()).map_err(|_| not("its header cannot be read"))?;
+    let header = SegmentHeader::decode(record.header.clone()).map_err(|_| not("its header cannot be read"))?;
     if header.format != FORMAT {
         return Err(not("its format is not one this version knows"));
     }
-    record
-        .follows(&first_link(&header.previous_link))
-        .map_err(|source| reader.damaged(entry.offset, source))?;
+    record.follows(&first_link(&header.previous_link)).map_err(|source| reader.damaged(entry.offset, source))?;
     let opened = header.opened.clone().unwrap_or_default();
     Ok(Walk {
         id: SegmentId::try_from(&header.segment_id).map_err(|_| not("its id is none"))?,

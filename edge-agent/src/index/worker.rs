@@ -84,25 +84,27 @@ impl Index {
 
     /// Takes facts in one durable step.
     pub async fn take(&self, facts: Vec<Fact>, utc: WallTime, mono: MonoTime) -> Result<(), IndexError> {
-        self.change("take facts", move |c, throttle| facts.into_iter().try_for_each(|fact| match fact {
-            Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
-                segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
-            }
-            Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
-                if throttle.passes(segment, mono, closed) {
-                    segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
-                } else {
-                    Ok(())
+        self.change("take facts", move |c, throttle| {
+            facts.into_iter().try_for_each(|fact| match fact {
+                Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
+                    segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
                 }
-            }
-            Fact::IndexRecord { segment, offset, object, revision, .. } => {
-                offers::offer_record(c, segment, offset, object, revision, utc.0)
-            }
-            Fact::Camera(state) => objects::put_camera(c, &state, utc),
-            Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
-            Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
-            Fact::AnalyseRestarted(_) => Ok(()),
-        }))
+                Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
+                    if throttle.passes(segment, mono, closed) {
+                        segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
+                    } else {
+                        Ok(())
+                    }
+                }
+                Fact::IndexRecord { segment, offset, object, revision, .. } => {
+                    offers::offer_record(c, segment, offset, object, revision, utc.0)
+                }
+                Fact::Camera(state) => objects::put_camera(c, &state, utc),
+                Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
+                Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
+                Fact::AnalyseRestarted(_) => Ok(()),
+            })
+        })
         .await
     }
 

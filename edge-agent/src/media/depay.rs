@@ -221,10 +221,7 @@ mod tests {
             ],
         );
         let nals: Vec<Vec<&[u8]>> = units.iter().map(|u| nal_units(&u.data).collect()).collect();
-        assert_eq!(
-            nals,
-            [vec![&[0x67, 1][..], &[0x68, 2], &[0x06, 5, 5], &[0x65, 1, 2, 3]], vec![&[0x41, 9]]]
-        );
+        assert_eq!(nals, [vec![&[0x67, 1][..], &[0x68, 2], &[0x06, 5, 5], &[0x65, 1, 2, 3]], vec![&[0x41, 9]]]);
         assert_eq!((units[0].key, units[1].key, units[0].tag, units[1].tag), (true, false, 1, 5));
     }
 
@@ -261,8 +258,7 @@ mod tests {
 
     #[test]
     fn a_camera_that_marks_every_packet_splits_one_picture_at_most() {
-        let packets: Vec<Packet> =
-            (0..12).map(|n| packet(n, u32::from(n / 3), true, &[0x41, 1])).collect();
+        let packets: Vec<Packet> = (0..12).map(|n| packet(n, u32::from(n / 3), true, &[0x41, 1])).collect();
         let units = run(Codec::H264, &packets);
         assert_eq!(units.iter().filter(|u| u.timestamp == 0).count(), 2);
         assert!((1..3).all(|t| units.iter().filter(|u| u.timestamp == t).count() == 1));

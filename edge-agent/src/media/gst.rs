@@ -272,7 +272,10 @@ impl Decoder {
             });
         }
         let running = Running(pipeline);
-        running.0.set_state(gst::State::Playing).map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
+        running
+            .0
+            .set_state(gst::State::Playing)
+            .map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
         Ok(Self { source, pictures, failed, _running: running })
     }
 

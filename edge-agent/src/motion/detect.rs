@@ -29,10 +29,8 @@ const NOISE_FACTOR: f32 = 4.0;
 /// Pixels of a cell that must move, of 25; with a moving neighbour, and alone.
 const LEAST_PIXELS: u8 = 5;
 const LEAST_PIXELS_ALONE: u8 = 11;
-/// A change of the whole picture's level beyond this in a moment is light.
-const LIGHT_LEVELS: f32 = 6.0;
-/// More moving cells than this share is light, too.
-const LIGHT_SHARE: f32 = 0.6;
+/// More moving cells than this share, beyond a change of level that all share, is light.
+const LIGHT_SHARE: f32 = 0.5;
 /// After light changed nothing is said for this long, while the background is learnt anew.
 const SETTLE_S: f32 = 1.5;
 /// Pictures further apart than this say nothing of motion between them.
@@ -50,6 +48,8 @@ pub struct Seen {
 pub struct Detector {
     width: usize,
     height: usize,
+    /// One for each column of the picture.
+    sums: Vec<u32>,
     now: Vec<f32>,
     background: Vec<f32>,
     recent: Vec<f32>,
@@ -57,6 +57,7 @@ pub struct Detector {
     moving: Vec<bool>,
     settle_s: f32,
     started: bool,
+    ignored: CellSet,
 }
 
 impl Detector {
@@ -66,6 +67,7 @@ impl Detector {
         Self {
             width,
             height,
+            sums: vec![0; width],
             now: plane(),
             background: plane(),
             recent: plane(),
@@ -73,14 +75,25 @@ impl Detector {
             moving: vec![false; PIXELS],
             settle_s: SETTLE_S,
             started: false,
+            ignored: CellSet::EMPTY,
         }
+    }
+
+    /// Does not look at these cells.
+    pub fn ignoring(mut self, cells: CellSet) -> Self {
+        self.ignored = cells;
+        self
     }
 
     /// Looks at the next picture, `step_s` after the one before. A plane too small for the size given in `new`
     /// is not looked at.
     pub fn frame(&mut self, luma: &[u8], stride: usize, step_s: f32) -> Seen {
         let nothing = Seen { moved: CellSet::EMPTY, looked: false };
-        if self.width == 0 || self.height == 0 || stride < self.width || luma.len() < stride * (self.height - 1) + self.width {
+        if self.width == 0
+            || self.height == 0
+            || stride < self.width
+            || luma.len() < stride * (self.height - 1) + self.width
+        {
             return nothing;
         }
         self.shrink(luma, stride);
@@ -88,10 +101,8 @@ impl Detector {
             self.restart();
             return nothing;
         }
-        let shift = self.shared_change();
-        let light = shift.abs() > LIGHT_LEVELS;
-        let (moved, count) = self.compare(shift);
-        if light || count as f32 > LIGHT_SHARE * CELLS as f32 {
+        let (moved, count) = self.compare(shared_change(&self.now, &self.background), shared_change(&self.now, &self.recent));
+        if count as f32 > LIGHT_SHARE * CELLS as f32 {
             self.settle_s = SETTLE_S;
         }
         let settling = self.settle_s > 0.0;
@@ -104,13 +115,15 @@ impl Detector {
     fn shrink(&mut self, luma: &[u8], stride: usize) {
         for row in 0..HEIGHT {
             let (top, bottom) = span(row, HEIGHT, self.height);
+            // Line by line, so that the additions run side by side.
+            self.sums.fill(0);
+            for line in top..bottom {
+                let pixels = &luma[line * stride..line * stride + self.width];
+                self.sums.iter_mut().zip(pixels).for_each(|(sum, &pixel)| *sum += u32::from(pixel));
+            }
             for column in 0..WIDTH {
                 let (left, right) = span(column, WIDTH, self.width);
-                let mut sum = 0u32;
-                for line in top..bottom {
-                    let at = line * stride;
-                    sum += luma[at + left..at + right].iter().map(|&pixel| u32::from(pixel)).sum::<u32>();
-                }
+                let sum: u32 = self.sums[left..right].iter().sum();
                 self.now[row * WIDTH + column] = sum as f32 / ((right - left) * (bottom - top)) as f32;
             }
         }
@@ -123,44 +136,21 @@ impl Detector {
         self.started = true;
     }
 
-    /// By how much the whole picture changed: the median over cells of their mean difference from the background,
-    /// found by counting in steps of half a level.
-    fn shared_change(&self) -> f32 {
-        const STEPS: usize = 1024;
-        let mut counts = [0u16; STEPS];
-        for cell in 0..CELLS {
-            let mut sum = 0.0;
-            for pixel in pixels_of(cell) {
-                sum += self.now[pixel] - self.background[pixel];
-            }
-            let mean = sum / (CELL_SIDE * CELL_SIDE) as f32;
-            let step = (mean * 2.0 + STEPS as f32 / 2.0).clamp(0.0, STEPS as f32 - 1.0);
-            counts[step as usize] += 1;
-        }
-        let mut below = 0;
-        for (step, &count) in counts.iter().enumerate() {
-            below += usize::from(count);
-            if below * 2 >= CELLS {
-                return (step as f32 - STEPS as f32 / 2.0) / 2.0;
-            }
-        }
-        0.0
-    }
-
     /// Marks moving pixels and gives the moving cells and how many there were before lone ones were left out.
-    fn compare(&mut self, shift: f32) -> (CellSet, usize) {
+    fn compare(&mut self, since_background: f32, since_recent: f32) -> (CellSet, usize) {
         for pixel in 0..PIXELS {
             let now = self.now[pixel];
             let threshold = NOISE_FACTOR * self.noise[pixel];
-            let from_background = (now - self.background[pixel] - shift).abs();
-            let from_recent = (now - self.recent[pixel]).abs();
+            let from_background = (now - self.background[pixel] - since_background).abs();
+            let from_recent = (now - self.recent[pixel] - since_recent).abs();
             self.moving[pixel] = from_background > threshold.max(LEAST_FROM_BACKGROUND)
                 && from_recent > (0.6 * threshold).max(LEAST_FROM_RECENT);
         }
         let mut counts = [0u8; CELLS];
-        for (cell, count) in counts.iter_mut().enumerate() {
-            *count = pixels_of(cell).map(|pixel| u8::from(self.moving[pixel])).sum();
+        for (pixel, _) in self.moving.iter().enumerate().filter(|(_, moving)| **moving) {
+            counts[pixel / (WIDTH * CELL_SIDE) * COLUMNS + pixel % WIDTH / CELL_SIDE] += 1;
         }
+        self.ignored.iter().for_each(|cell| counts[cell] = 0);
         let active = |cell: usize| counts[cell] >= LEAST_PIXELS;
         let mut moved = CellSet::EMPTY;
         for cell in (0..CELLS).filter(|&cell| active(cell)) {
@@ -190,15 +180,36 @@ impl Detector {
     }
 }
 
+/// By how much the whole picture changed: the median over cells of their mean difference,
+/// found by counting in steps of half a level.
+fn shared_change(now: &[f32], before: &[f32]) -> f32 {
+    const STEPS: usize = 1024;
+    let mut counts = [0u16; STEPS];
+    for (now, before) in now.chunks_exact(CELL_SIDE * WIDTH).zip(before.chunks_exact(CELL_SIDE * WIDTH)) {
+        let mut sums = [0.0; COLUMNS];
+        for (at, (now, before)) in now.iter().zip(before).enumerate() {
+            sums[at % WIDTH / CELL_SIDE] += now - before;
+        }
+        for sum in sums {
+            let mean = sum / (CELL_SIDE * CELL_SIDE) as f32;
+            let step = (mean * 2.0 + STEPS as f32 / 2.0).clamp(0.0, STEPS as f32 - 1.0);
+            counts[step as usize] += 1;
+        }
+    }
+    let mut below = 0;
+    for (step, &count) in counts.iter().enumerate() {
+        below += usize::from(count);
+        if below * 2 >= CELLS {
+            return (step as f32 - STEPS as f32 / 2.0) / 2.0;
+        }
+    }
+    0.0
+}
+
 /// Pixels of the picture under one of `parts` of the working picture, at least one.
 fn span(part: usize, parts: usize, size: usize) -> (usize, usize) {
     let start = (part * size / parts).min(size - 1);
     (start, ((part + 1) * size / parts).clamp(start + 1, size))
-}
-
-fn pixels_of(cell: usize) -> impl Iterator<Item = usize> {
-    let first = cell / COLUMNS * CELL_SIDE * WIDTH + cell % COLUMNS * CELL_SIDE;
-    (0..CELL_SIDE).flat_map(move |row| (0..CELL_SIDE).map(move |column| first + row * WIDTH + column))
 }
 
 /// The up to eight cells around one.
@@ -207,7 +218,7 @@ pub fn neighbours(cell: usize) -> impl Iterator<Item = usize> {
     (-1..=1).flat_map(move |dy| (-1..=1).map(move |dx| (dy, dx))).filter_map(move |(dy, dx)| {
         let (r, c) = (row + dy, column + dx);
         let inside = (0..ROWS as isize).contains(&r) && (0..COLUMNS as isize).contains(&c);
-        ((dy, dx) != (0, 0) && inside).then_some(r as usize * COLUMNS + c as usize)
+        ((dy, dx) != (0, 0) && inside).then(|| r as usize * COLUMNS + c as usize)
     })
 }
 

@@ -91,15 +91,8 @@ impl Episodes {
 
     fn begin(&mut self, at: &Instant) -> Option<Episode> {
         let (start, moved, peak_cells) = self.candidate.take()?;
-        let opened = Episode {
-            id: EventId::random(),
-            revision: 1,
-            start,
-            end: at.clone(),
-            ongoing: true,
-            moved,
-            peak_cells,
-        };
+        let opened =
+            Episode { id: EventId::random(), revision: 1, start, end: at.clone(), ongoing: true, moved, peak_cells };
         self.told_us = at.mono_us;
         self.open = Some(opened.clone());
         Some(opened)
@@ -159,7 +152,8 @@ mod tests {
     #[test]
     fn one_picture_is_a_flash_and_not_an_event() {
         let mut episodes = Episodes::default();
-        let flashes = (0..60).filter_map(|t| episodes.picture(&at(t), &seen(if t % 10 == 0 { &[1, 2, 3] } else { &[] })));
+        let flashes =
+            (0..60).filter_map(|t| episodes.picture(&at(t), &seen(if t % 10 == 0 { &[1, 2, 3] } else { &[] })));
         assert_eq!(flashes.count(), 0);
     }
 

@@ -2,7 +2,7 @@
 
 use super::detect::Seen;
 use bytes::Bytes;
-use campanile_proto::grid::CellSet;
+use campanile_proto::grid::{CELLS, CellSet};
 use campanile_proto::time::MICROS_PER_SECOND;
 use campanile_proto::types::v1::{Instant, MotionSecond};
 
@@ -24,9 +24,19 @@ pub struct Seconds {
     done: Vec<MotionSecond>,
     moved: CellSet,
     looked: bool,
+    /// What "looked" says of a second that was looked at; empty: every cell.
+    looked_cells: Bytes,
 }
 
 impl Seconds {
+    /// Seconds in which some cells are never looked at.
+    pub fn looking_beside(ignored: &CellSet) -> Self {
+        let mut looked = CellSet::EMPTY;
+        (0..CELLS).filter(|&cell| !ignored.contains(cell)).for_each(|cell| looked.insert(cell));
+        let looked_cells = if ignored.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&looked.to_bytes()) };
+        Self { looked_cells, ..Self::default() }
+    }
+
     /// Takes one picture; gives what is complete. A time without pictures was not looked at; a long one is left
     /// out altogether.
     pub fn picture(&mut self, at: &Instant, seen: &Seen) -> Option<Batch> {
@@ -63,7 +73,8 @@ impl Seconds {
         let moved = std::mem::take(&mut self.moved);
         let blind = !std::mem::take(&mut self.looked);
         let moved = if moved.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&moved.to_bytes()) };
-        self.done.push(MotionSecond { moved, looked: Bytes::new(), blind });
+        let looked = if blind { Bytes::new() } else { self.looked_cells.clone() };
+        self.done.push(MotionSecond { moved, looked, blind });
     }
 
     fn batch(&mut self) -> Option<Batch> {
@@ -109,6 +120,16 @@ mod tests {
         assert_eq!(batches[0].start.utc_us, 1_000_000_000_000);
         let moved: Vec<bool> = batches[0].seconds.iter().map(|s| !s.moved.is_empty()).collect();
         assert_eq!(moved, [false, true, false, false, false]);
+    }
+
+    #[test]
+    fn cells_that_are_ignored_were_not_looked_at() {
+        let ignored = CellSet::touched_by(&[(0.0, 0.9), (0.4, 0.9), (0.4, 1.0), (0.0, 1.0)]);
+        let mut seconds = Seconds::looking_beside(&ignored);
+        seconds.picture(&at(0), &seen(false));
+        let looked = CellSet::from_bytes(&seconds.finish().unwrap().seconds[0].looked).unwrap();
+        assert_eq!(looked.len() + ignored.len(), CELLS);
+        assert!(!looked.intersects(&ignored));
     }
 
     #[test]

@@ -97,7 +97,9 @@ impl Fragmenter {
         }
         let clean = unit.pts_90k > self.latest;
         let length = unit.pts_90k - first;
-        unit.key && clean || clean && length + self.step > MAX_FRAGMENT_90K as i64 || length >= FORCED_90K
+        let step =
+            if self.step > 0 { self.step } else { (self.latest - first) / (self.waiting.len() as i64 - 1).max(1) };
+        unit.key && clean || clean && length + step > MAX_FRAGMENT_90K as i64 || length >= FORCED_90K
     }
 
     fn close(&mut self, following: Option<i64>) -> Option<Fragment> {
@@ -131,7 +133,11 @@ impl Fragmenter {
             last_arrival: last.arrival.clone(),
             rtp_time: first.rtp_time,
             camera_ntp_us: first.camera_ntp_us,
-            samples: units.iter().zip(decode.iter().zip(ends)).map(|(unit, (&at, end))| sample(unit, at, end)).collect(),
+            samples: units
+                .iter()
+                .zip(decode.iter().zip(ends))
+                .map(|(unit, (&at, end))| sample(unit, at, end))
+                .collect(),
         };
         Some(fragment)
     }

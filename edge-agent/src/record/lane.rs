@@ -16,9 +16,7 @@ use campanile_proto::ids::{CameraId, EdgeId, ObjectId, OrganisationId, RunId, Se
 use campanile_proto::kind::Kind;
 use campanile_proto::segment::{FORMAT, PublicKey, Record, suite_for_this_machine};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
-use campanile_proto::types::v1::{
-    Codec, Instant, KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite,
-};
+use campanile_proto::types::v1::{Codec, Instant, KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 use std::sync::Arc;
 
 /// A power cut loses at most this and one fragment.
@@ -260,12 +258,7 @@ impl Lane {
         self.open = Some(OpenSegment {
             writer,
             id,
-            rule: Open {
-                run: next.run,
-                hour: next.hour,
-                opened_mono_us: arrival.mono_us,
-                sealed_to: sealing.rule,
-            },
+            rule: Open { run: next.run, hour: next.hour, opened_mono_us: arrival.mono_us, sealed_to: sealing.rule },
             init,
             start: arrival.clone(),
             end: arrival.clone(),
@@ -387,8 +380,7 @@ impl Sealing {
     /// `None`: this must not be recorded.
     fn choose(setting: &Setting, keys: Option<&KeySet>, hour: i64) -> Option<Self> {
         let Some(keys) = keys else {
-            let nobody =
-                EdgeIdentity { organisation: OrganisationId::from_u128(0), edge: EdgeId::from_u128(0) };
+            let nobody = EdgeIdentity { organisation: OrganisationId::from_u128(0), edge: EdgeId::from_u128(0) };
             return setting.record_in_clear.then_some(Self {
                 to: None,
                 kind: KeyKind::Unspecified,

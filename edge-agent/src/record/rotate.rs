@@ -76,11 +76,9 @@ mod tests {
         assert!(begins_segment(&open(run), &Next { run: RunId::random(), ..same }));
         assert!(begins_segment(&open(run), &Next { hour: 501, ..same }));
         assert!(begins_segment(&open(run), &Next { hour: 499, ..same }), "a clock set back is another hour too");
-        for sealed_to in [
-            SealedTo { generation: 2, ..TO },
-            SealedTo { reserve: true, ..TO },
-            SealedTo { retention_days: 3, ..TO },
-        ] {
+        for sealed_to in
+            [SealedTo { generation: 2, ..TO }, SealedTo { reserve: true, ..TO }, SealedTo { retention_days: 3, ..TO }]
+        {
             assert!(begins_segment(&open(run), &Next { sealed_to, ..same }));
         }
     }

@@ -29,6 +29,9 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// A camera that records nothing for this long has nothing live.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(60);
 
+/// For the hub to take what is still on its way, at 200 kbit/s.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Why a delivery breaks off.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -83,7 +86,7 @@ pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, cancel: Cance
         answer = client.deliver(ReceiverStream::new(outbound)) => answer,
         () = cancel.cancelled() => return,
     };
-    let inbound = match inbound {
+    let mut inbound = match inbound {
         Ok(inbound) => inbound.into_inner(),
         Err(status) => {
             tracing::warn!(code = ?status.code(), error = status.message(), "delivery not taken");
@@ -94,7 +97,7 @@ pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, cancel: Cance
     let mut feed = Feed { up: &up, credit: &credit, budget: fetch.byte_budget, fetch: &fetch, sent_bytes: 0 };
     let outcome = tokio::select! {
         outcome = feed.run(&index) => outcome,
-        broken = listen(inbound, &credit) => Err(broken),
+        broken = listen(&mut inbound, &credit) => Err(broken),
         () = cancel.cancelled() => Err(Broken::Cancelled),
     };
     let end = match &outcome {
@@ -104,7 +107,13 @@ pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, cancel: Cance
     if let Err(broken @ (Broken::Index(_) | Broken::Segment(_))) = &outcome {
         tracing::warn!(error = %Chain(broken), "delivery broke off");
     }
-    let _ = up.send(DeliverUp { message: Some(Up::End(end)) }).await;
+    if up.send(DeliverUp { message: Some(Up::End(end)) }).await.is_err() {
+        return;
+    }
+    // Letting go of the answers would reset the stream with the end still on its way.
+    drop(up);
+    let until_closed = async { while let Ok(Some(_)) = inbound.message().await {} };
+    let _ = tokio::time::timeout(END_TIMEOUT, until_closed).await;
 }
 
 /// What leaves the box: no path, no cause of ours.
@@ -116,7 +125,7 @@ fn for_the_hub(broken: &Broken) -> String {
 }
 
 /// Takes windows until the hub cancels or goes.
-async fn listen(mut inbound: Streaming<DeliverDown>, credit: &Credit) -> Broken {
+async fn listen(inbound: &mut Streaming<DeliverDown>, credit: &Credit) -> Broken {
     loop {
         match inbound.message().await {
             Ok(Some(DeliverDown { message: Some(Down::WindowBytes(bytes)) })) => credit.add(bytes),

@@ -20,11 +20,6 @@ impl Window {
         if self.bytes >= MAX_BYTES { 0 } else { MAX_REPORTS.saturating_sub(self.in_flight.len()) }
     }
 
-    /// Whether the next report waits for an acknowledgement first.
-    pub fn is_full(&self) -> bool {
-        self.room() == 0
-    }
-
     pub fn sent(&mut self, sequence: u64, bytes: usize) {
         if let Some(before) = self.in_flight.insert(sequence, bytes) {
             self.bytes -= before;

@@ -123,7 +123,7 @@ impl Uplink {
         let asked = self.clock.mono();
         let hello = self.hello().await?;
         let _ = up.send(EdgeMessage { message: Some(Up::Hello(hello)) }).await;
-        let mut client = EdgeClient::new(channel.clone());
+        let mut client = EdgeClient::new(channel);
         let mut inbound = tokio::time::timeout(WELCOME_TIMEOUT, client.session(ReceiverStream::new(outbound)))
             .await
             .map_err(|_| UplinkError::NoWelcome(WELCOME_TIMEOUT.as_secs()))?
@@ -149,7 +149,7 @@ impl Uplink {
             asked: Some(asked),
             round_trip_us: 0,
             last_anchor: MonoTime(i64::MIN),
-            deliveries: Deliveries::new(channel.clone()),
+            deliveries: Deliveries::new(),
         };
         let renewals = async {
             loop {
@@ -467,22 +467,12 @@ struct Deliveries {
     cancels: HashMap<Bytes, CancellationToken>,
     /// The second connection, made when the first footage is wanted.
     channel: Option<Channel>,
-    done: Vec<Bytes>,
-    _session: Channel,
     index: Option<Index>,
 }
 
 impl Deliveries {
-    fn new(session: Channel) -> Self {
-        Self {
-            slots: Slots::default(),
-            running: JoinSet::new(),
-            cancels: HashMap::new(),
-            channel: None,
-            done: Vec::new(),
-            _session: session,
-            index: None,
-        }
+    fn new() -> Self {
+        Self { slots: Slots::default(), running: JoinSet::new(), cancels: HashMap::new(), channel: None, index: None }
     }
 
     fn ask(&mut self, fetch: Fetch) -> Result<(), Fetch> {

@@ -20,8 +20,8 @@ use campanile_proto::ids::{BootId, CameraId, FetchId, ObjectId, RunId};
 use campanile_proto::signed;
 use campanile_proto::time::{MonoTime, SystemClock, WallTime};
 use campanile_proto::types::v1::{RecordHeader, Stream};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
@@ -131,10 +131,17 @@ async fn sealed_records_are_read_from_their_segment_newest_first() {
     rescan(&prepared.1, &media, other_run).await.unwrap();
     let edge = prepared.run().await;
     until_empty(&edge.index).await;
-    let sealed: Vec<_> = hub.memory.lock().unwrap().reports.iter().filter_map(|report| match &report.body {
-        Some(Body::Sealed(record)) => Some((report.revision, record.payload.clone())),
-        _ => None,
-    }).collect();
+    let sealed: Vec<_> = hub
+        .memory
+        .lock()
+        .unwrap()
+        .reports
+        .iter()
+        .filter_map(|report| match &report.body {
+            Some(Body::Sealed(record)) => Some((report.revision, record.payload.clone())),
+            _ => None,
+        })
+        .collect();
     let expected: Vec<_> = objects.iter().rev().map(|object| (4, Bytes::from(format!("{object} 4")))).collect();
     assert_eq!(sealed, expected);
 }
@@ -161,13 +168,19 @@ async fn keys_wishes_and_time_are_taken_only_from_the_organisation() {
     ] {
         hub.say(message).await;
     }
-    let problems = hub.until("both wishes answered", |m| {
-        let applied: Vec<_> = m.other.iter().filter_map(|message| match message {
-            Up::Applied(applied) => Some(applied.problems.len()),
-            _ => None,
-        }).collect();
-        (applied.len() == 2).then_some(applied)
-    }).await;
+    let problems = hub
+        .until("both wishes answered", |m| {
+            let applied: Vec<_> = m
+                .other
+                .iter()
+                .filter_map(|message| match message {
+                    Up::Applied(applied) => Some(applied.problems.len()),
+                    _ => None,
+                })
+                .collect();
+            (applied.len() == 2).then_some(applied)
+        })
+        .await;
     assert_eq!(problems, [0, 1]);
     assert_eq!(edge.keys.borrow().as_ref().unwrap().generation, 5);
     assert_eq!(*edge.wishes.borrow(), Wishes { generation: 3, retention_days: 2 });
@@ -315,10 +328,13 @@ async fn a_span_is_delivered_in_whole_groups_with_each_segments_key_and_init() {
     let span = TimeSpan { from_us: NOON + 9_500_000, to_us: NOON + 13_000_000 };
     let (messages, complete, reason) = delivered(&hub, fetch(What::Span(span))).await;
     assert_eq!((indexes(&messages), complete), ((8..16).collect(), true), "{reason}");
-    let headers: Vec<_> = messages.iter().filter_map(|message| match message {
-        Delivered::Segment(segment) => Some(segment.header.clone()),
-        _ => None,
-    }).collect();
+    let headers: Vec<_> = messages
+        .iter()
+        .filter_map(|message| match message {
+            Delivered::Segment(segment) => Some(segment.header.clone()),
+            _ => None,
+        })
+        .collect();
     assert_eq!(headers, segments.iter().map(|segment| segment.header.clone()).collect::<Vec<_>>());
     assert!(matches!(&messages[..3], [Delivered::Open(_), Delivered::Segment(_), Delivered::Record(init)]
         if init.payload == "init".as_bytes()));

@@ -2,10 +2,7 @@
 
 use super::{SegmentError, Signer};
 use bytes::Bytes;
-use campanile_proto::segment::{
-    Link, MAGIC, PublicKey, Record, SegmentKey, first_link,
-    footer_signature_input,
-};
+use campanile_proto::segment::{Link, MAGIC, PublicKey, Record, SegmentKey, first_link, footer_signature_input};
 use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Suite, TableEntry};
 use prost::Message;
 use std::fs::{File, OpenOptions};
@@ -118,7 +115,12 @@ impl SegmentWriter {
         self.file.sync_data().map_err(|source| SegmentError::Sync { path: self.path.clone(), source })
     }
 
-    fn seal_and_write(&mut self, mut header: RecordHeader, sealing: u32, plain: &[u8]) -> Result<Appended, SegmentError> {
+    fn seal_and_write(
+        &mut self,
+        mut header: RecordHeader,
+        sealing: u32,
+        plain: &[u8],
+    ) -> Result<Appended, SegmentError> {
         header.sealing = sealing;
         header.plain_size = plain.len() as u32;
         let bytes = Bytes::from(header.encode_to_vec());
@@ -184,4 +186,3 @@ impl SegmentWriter {
         self.header.suite() == Suite::Clear
     }
 }
-
