@@ -178,9 +178,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigProblems> {
         path: path.to_owned(),
         problems: vec![Problem { key: key.to_owned(), problem, remedy: remedy.to_owned() }],
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        failed("(file)", format!("cannot be read: {error}"), "name an existing file with --config")
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| failed("(file)", format!("cannot be read: {error}"), "name an existing file with --config"))?;
     parse(&text).map_err(|problems| ConfigProblems { path: path.to_owned(), problems })
 }
 
@@ -191,7 +190,12 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
         Err(error) => {
             let key = error.span().map_or_else(
                 || "(file)".to_owned(),
-                |span| format!("line {}", text[..span.start.min(text.len())].lines().count().max(1)),
+                |span| {
+                    format!(
+                        "line {}",
+                        text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count() + 1
+                    )
+                },
             );
             let remedy = "see configs/hub.toml, where every key is shown with its default".to_owned();
             Err(vec![Problem { key, problem: error.message().to_owned(), remedy }])
@@ -223,7 +227,11 @@ fn check(raw: RawConfig) -> Result<Config, Vec<Problem>> {
     for name in &raw.rpc.advertise {
         let port = name.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(1..))) {
-            problems.add("rpc.advertise", format!("\"{name}\" is not host:port"), "write it as \"hub.example.it:7843\"");
+            problems.add(
+                "rpc.advertise",
+                format!("\"{name}\" is not host:port"),
+                "write it as \"hub.example.it:7843\"",
+            );
         }
     }
     let web = check_web(raw.web, &mut problems);
@@ -257,7 +265,11 @@ fn check_web(raw: RawWeb, problems: &mut Problems) -> WebConfig {
         ("own", None, None) => WebTls::Own,
         ("files", Some(cert), Some(key)) => WebTls::Files { cert, key },
         ("files", ..) => {
-            problems.add("web.certificate", "web.tls is \"files\" without both files", "set web.certificate and web.key");
+            problems.add(
+                "web.certificate",
+                "web.tls is \"files\" without both files",
+                "set web.certificate and web.key",
+            );
             WebTls::Own
         }
         ("plain-loopback", None, None) => {
@@ -302,7 +314,8 @@ mod tests {
 
     #[test]
     fn the_shipped_file_shows_the_defaults() {
-        let short = "config_version = 1\ndata_dir = \"/var/lib/campanile-hub\"\n[organisation]\nname = \"Comune di Prato\"";
+        let short =
+            "config_version = 1\ndata_dir = \"/var/lib/campanile-hub\"\n[organisation]\nname = \"Comune di Prato\"";
         let (short, shipped) = (parse(short).unwrap(), parse(SHIPPED).unwrap());
         assert_eq!(short.web, shipped.web);
         assert_eq!((short.rpc_listen, short.retention_days), (shipped.rpc_listen, shipped.retention_days));

@@ -1,5 +1,6 @@
 //! The hub wired together: bind, open, serve, drain.
 
+use crate::access::PeopleError;
 use crate::access::{Door, People};
 use crate::catalog::{self, Catalog, CatalogError, Derived};
 use crate::config::Config;
@@ -11,7 +12,6 @@ use crate::retention::Retention;
 use crate::rpc::{self, EdgeService, RpcError, Served};
 use crate::search::{Search, SearchError};
 use crate::web::{self, WebError};
-use crate::access::PeopleError;
 use campanile_proto::kind::Chain;
 use campanile_proto::signed;
 use campanile_proto::time::Clock;
@@ -216,8 +216,7 @@ async fn open(
     let authority = Arc::new(Authority::open(&dir, &identity, clock.utc())?);
     let keeper = Arc::new(RingKeeper::open(&dir.join("keyring"), identity.clone(), days, clock.clone())?);
     let (catalog, derived) = catalog::open(&dir, identity.id, keeper.clone(), clock.clone(), days)?;
-    let register =
-        Register::open(&dir.join("register.sqlite"), identity.id, identity.register.clone(), clock.clone())?;
+    let register = Register::open(&dir.join("register.sqlite"), identity.id, identity.register.clone(), clock.clone())?;
     let people = People::open(&dir, identity.id, clock.clone())?;
     let door = Door::new(identity.id, days, register.clone(), clock.clone());
     let parts = fleet::Parts {
@@ -231,8 +230,7 @@ async fn open(
         terms: SessionTerms::default(),
     };
     let fleet = Fleet::open(&dir, parts).await?;
-    let playback =
-        Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), clock.clone(), days);
+    let playback = Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), clock.clone(), days);
     let search =
         Search::open(&dir.join("derived").join("tantivy"), derived.clone(), catalog.clone(), clock.clone()).await?;
     let publishing = door.clone();

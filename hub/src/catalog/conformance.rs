@@ -12,8 +12,8 @@ use campanile_proto::ids::{CameraId, EdgeId, Epoch, EventId, ObjectId, RunId, Se
 use campanile_proto::segment::{PublicKey, SegmentKey};
 use campanile_proto::time::{Clock, MICROS_PER_HOUR, MICROS_PER_SECOND, SimClock, WallTime};
 use campanile_proto::types::v1::{
-    Event, IndexRecord, Instant, KeyKind, MotionSecond, MotionSeconds, RecordHeader, RecordKind, SegmentHeader,
-    Stream, Suite, Thumbnail, index_record::Content,
+    Event, IndexRecord, Instant, KeyKind, MotionSecond, MotionSeconds, RecordHeader, RecordKind, SegmentHeader, Stream,
+    Suite, Thumbnail, index_record::Content,
 };
 use prost::Message;
 use std::sync::Arc;
@@ -39,8 +39,7 @@ impl Bench {
         let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(HOUR).plus_micros(60 * MICROS_PER_SECOND)));
         let identity = Arc::new(Identity::for_tests());
         let keeper = Arc::new(RingKeeper::open(&dir.path().join("keyring"), identity, 7, clock.clone()).unwrap());
-        let (catalog, derived) =
-            open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), 7).unwrap();
+        let (catalog, derived) = open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), 7).unwrap();
         Self { dir, clock, keeper, catalog, derived }
     }
 
@@ -48,8 +47,7 @@ impl Bench {
     fn reopened(self) -> Self {
         let Self { dir, clock, keeper, catalog, derived } = self;
         drop((catalog, derived));
-        let (catalog, derived) =
-            open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), 7).unwrap();
+        let (catalog, derived) = open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), 7).unwrap();
         Self { dir, clock, keeper, catalog, derived }
     }
 
@@ -58,7 +56,14 @@ impl Bench {
     }
 
     /// A record sealed as a box seals it, in a segment of its own.
-    fn sealed(&self, edge: EdgeId, camera: CameraId, object: ObjectId, revision: u64, content: Content) -> SealedRecord {
+    fn sealed(
+        &self,
+        edge: EdgeId,
+        camera: CameraId,
+        object: ObjectId,
+        revision: u64,
+        content: Content,
+    ) -> SealedRecord {
         let keys = SealingKeys::decode(self.keeper.signed_keys(edge).unwrap().payload).unwrap();
         let hour = self.clock.utc().hour();
         let public = PublicKey::from_bytes(&keys.hour_keys[(hour - keys.first_hour as i64) as usize]).unwrap();

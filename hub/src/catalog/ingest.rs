@@ -83,7 +83,8 @@ pub(super) fn store(
     let organisation = state.organisation;
     let transaction = state.db.transaction().map_err(failed("begin a batch"))?;
     let outcomes: HashMap<usize, &Outcome> = sealed.iter().map(|s| (s.at, &s.outcome)).collect();
-    let mut batch = Batch { db: &transaction, organisation: organisation.to_vec(), edge, epoch, claimed: HashMap::new() };
+    let mut batch =
+        Batch { db: &transaction, organisation: organisation.to_vec(), edge, epoch, claimed: HashMap::new() };
     for (at, report) in reports.iter().enumerate() {
         let refusal = match outcomes.get(&at) {
             Some(Outcome::Kept) => None,
@@ -181,7 +182,12 @@ impl Batch<'_> {
         }
         let (kind, object, place, state) = match &report.body {
             Some(Body::Camera(camera)) => match CameraId::try_from(&camera.camera_id) {
-                Ok(id) => (CAMERA, ObjectId::try_from(&camera.camera_id).unwrap_or(object), Some((id, None)), camera.encode_to_vec()),
+                Ok(id) => (
+                    CAMERA,
+                    ObjectId::try_from(&camera.camera_id).unwrap_or(object),
+                    Some((id, None)),
+                    camera.encode_to_vec(),
+                ),
                 Err(error) => return Ok(Err(error.to_string())),
             },
             Some(Body::Segment(segment)) => match segment_place(segment, anchors) {
@@ -306,10 +312,7 @@ fn instant(instant: Option<&Instant>, anchors: &Anchors) -> Result<WallTime, Str
     Ok(anchors.present(instant.ok_or("an instant is missing")?).0)
 }
 
-fn segment_place(
-    segment: &campanile_proto::edge::v1::SegmentState,
-    anchors: &Anchors,
-) -> Result<Place, String> {
+fn segment_place(segment: &campanile_proto::edge::v1::SegmentState, anchors: &Anchors) -> Result<Place, String> {
     let header = SegmentHeader::decode(segment.header.clone()).map_err(|_| "the segment header is not a message")?;
     let camera = CameraId::try_from(&header.camera_id).map_err(|e| e.to_string())?;
     let start = instant(segment.start.as_ref(), anchors)?;

@@ -1,9 +1,9 @@
 //! Sealed records into what they say, or into why they say nothing.
 
+use super::Anchors;
 use super::ingest::Outcome;
 use super::motion::Second;
 use super::partition::NewEvent;
-use super::Anchors;
 use crate::media::{Keeper, KeeperError};
 use bytes::Bytes;
 use campanile_proto::edge::v1::SealedRecord;
@@ -169,12 +169,13 @@ impl Opener {
         let key = match known {
             Some((_, key)) => key.clone(),
             None => {
-                let key = self.keeper.unwrap(segment, &record.segment_header, &record.wrapped_key).map_err(
-                    |error| match error {
-                        KeeperError::Destroyed { .. } => Outcome::Expired,
-                        error => refused(Chain(&error)),
-                    },
-                )?;
+                let key =
+                    self.keeper.unwrap(segment, &record.segment_header, &record.wrapped_key).map_err(|error| {
+                        match error {
+                            KeeperError::Destroyed { .. } => Outcome::Expired,
+                            error => refused(Chain(&error)),
+                        }
+                    })?;
                 if self.keys.len() >= MAX_KEYS {
                     self.keys.clear();
                 }
@@ -196,7 +197,11 @@ impl Context<'_> {
     }
 
     fn same_camera(&self, bytes: &Bytes) -> Result<(), Outcome> {
-        if CameraId::try_from(bytes) == Ok(self.camera) { Ok(()) } else { Err(refused("the record is of another camera")) }
+        if CameraId::try_from(bytes) == Ok(self.camera) {
+            Ok(())
+        } else {
+            Err(refused("the record is of another camera"))
+        }
     }
 
     fn event(&self, event: Event) -> Result<Vec<Opened>, Outcome> {

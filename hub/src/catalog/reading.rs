@@ -1,10 +1,10 @@
 //! Tables into answers.
 
+use super::CatalogError;
 use super::ingest::{ANCHOR, CAMERA, GAP, HEALTH, SEGMENT};
 use super::ranges::Ranges;
 use super::rows::{Camera, GapRow, SegmentRow};
 use super::sqlite::failed;
-use super::CatalogError;
 use campanile_proto::edge::v1::{CameraState, EdgeHealth, Gap, SegmentState};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, OrganisationId, RunId, SegmentId};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
@@ -128,7 +128,8 @@ pub(super) fn segments(
     })?;
     let row = |(start, end, state): (i64, i64, Vec<u8>)| {
         let state: SegmentState = message(state)?;
-        let header = SegmentHeader::decode(state.header.clone()).map_err(|_| CatalogError::Damaged { what: "header" })?;
+        let header =
+            SegmentHeader::decode(state.header.clone()).map_err(|_| CatalogError::Damaged { what: "header" })?;
         Ok(SegmentRow {
             id: id::<SegmentId>(&header.segment_id)?,
             camera,

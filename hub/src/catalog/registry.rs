@@ -1,8 +1,8 @@
 //! Tokens and the registry of boxes.
 
+use super::CatalogError;
 use super::rows::{EdgeRow, EdgeStanding, NewToken, Redeemed, TokenRefused};
 use super::sqlite::{State, failed};
-use super::CatalogError;
 use campanile_proto::ids::EdgeId;
 use campanile_proto::time::WallTime;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,13 +12,7 @@ pub(super) fn add_token(state: &State, token: &NewToken) -> Result<(), CatalogEr
         .db
         .execute(
             "INSERT INTO token (organisation, secret_hash, site_name, made_us, expires_us) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                state.organisation.as_bytes(),
-                token.secret_hash,
-                token.site_name,
-                token.made.0,
-                token.expires.0
-            ],
+            params![state.organisation.as_bytes(), token.secret_hash, token.site_name, token.made.0, token.expires.0],
         )
         .map_err(failed("keep a token"))?;
     Ok(())
@@ -71,16 +65,7 @@ fn write_edge(db: &Connection, organisation: &[u8], edge: &EdgeRow) -> Result<()
     db.execute(
         "INSERT OR REPLACE INTO edge (organisation, edge, name, site_name, enrolled_us, standing, since_us, reason) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
-            organisation,
-            edge.id.as_bytes(),
-            edge.name,
-            edge.site_name,
-            edge.enrolled.0,
-            standing,
-            since,
-            reason
-        ],
+        params![organisation, edge.id.as_bytes(), edge.name, edge.site_name, edge.enrolled.0, standing, since, reason],
     )
     .map_err(failed("register a box"))?;
     Ok(())

@@ -129,4 +129,3 @@ pub enum EdgeStanding {
         since: WallTime,
     },
 }
-

@@ -158,7 +158,11 @@ impl Authority {
         valid(&mut params, now, CERTIFICATE_DAYS);
         let certificate = params.signed_by(&key, &self.issuer).map_err(make)?.der().clone();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(ServerCertificate { certificate, key, renew_at: now.plus_micros((CERTIFICATE_DAYS / 2 * DAY * 1_000_000) as i64) })
+        Ok(ServerCertificate {
+            certificate,
+            key,
+            renew_at: now.plus_micros((CERTIFICATE_DAYS / 2 * DAY * 1_000_000) as i64),
+        })
     }
 }
 
@@ -223,9 +227,14 @@ mod tests {
         assert!((until - now) / 1_000_000 / 86_400 >= 729);
         let (_, parsed) = X509Certificate::from_der(&certificate).unwrap();
         assert!(parsed.subject_alternative_name().unwrap().is_none() && !parsed.is_ca());
-        parsed.verify_signature(Some(X509Certificate::from_der(authority.certificate()).unwrap().1.public_key())).unwrap();
+        parsed
+            .verify_signature(Some(X509Certificate::from_der(authority.certificate()).unwrap().1.public_key()))
+            .unwrap();
 
-        assert!(matches!(authority.issue(EdgeId::from_u128(7), b"not a request", now), Err(AuthorityError::BadRequest)));
+        assert!(matches!(
+            authority.issue(EdgeId::from_u128(7), b"not a request", now),
+            Err(AuthorityError::BadRequest)
+        ));
         assert!(authority.server(&["127.0.0.1:7843".to_owned(), "hub.example.it:1".to_owned()], now).is_ok());
     }
 }

@@ -25,7 +25,9 @@ pub struct Enrolled {
 /// Why a box was not enrolled or renewed. The sentences are for the installer.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    #[error("this enrolment token is not one of this hub: copy the whole token, or make a new one with campanile-hub edges token")]
+    #[error(
+        "this enrolment token is not one of this hub: copy the whole token, or make a new one with campanile-hub edges token"
+    )]
     UnknownToken,
     #[error("this enrolment token was used already: each box needs its own, make one with campanile-hub edges token")]
     UsedToken,
@@ -63,8 +65,8 @@ impl Fleet {
     pub async fn new_token(&self, site_name: &str, valid_for: Duration) -> Result<String, FleetError> {
         let fleet = &self.0;
         let key = fleet.identity.long_term.verifying_key();
-        let (text, secret_hash) = token::make(&fleet.advertise, &self.ca_fingerprint(), key.as_bytes())
-            .map_err(|_| FleetError::NoRandom)?;
+        let (text, secret_hash) =
+            token::make(&fleet.advertise, &self.ca_fingerprint(), key.as_bytes()).map_err(|_| FleetError::NoRandom)?;
         let made = fleet.clock.utc();
         let micros = i64::try_from(valid_for.min(LONGEST_TOKEN).as_micros()).unwrap_or(0);
         let token = NewToken { secret_hash, site_name: plain(site_name), made, expires: made.plus_micros(micros) };

@@ -4,9 +4,7 @@ use super::session::message;
 use super::sessions::{Claim, Live};
 use super::{EnrolError, Fleet, FleetError};
 use crate::catalog::{CatalogError, EdgeStanding};
-use campanile_proto::edge::v1::{
-    Desired, EdgeMessage, Hello, HubMessage, Replay, Welcome, edge_message, hub_message,
-};
+use campanile_proto::edge::v1::{Desired, EdgeMessage, Hello, HubMessage, Replay, Welcome, edge_message, hub_message};
 use campanile_proto::ids::{BootId, EdgeId, Epoch};
 use campanile_proto::time::MICROS_PER_HOUR;
 use futures::{Stream, StreamExt};

@@ -63,9 +63,7 @@ impl Identity {
         private_folder(&keys)?;
         let path = data_dir.join("organisation.json");
         let id = match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice::<Card>(&bytes).map_err(|_| IdentityError::Damaged(path.clone()))?.id
-            }
+            Ok(bytes) => serde_json::from_slice::<Card>(&bytes).map_err(|_| IdentityError::Damaged(path.clone()))?.id,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => OrganisationId::ordered(),
             Err(source) => return Err(IdentityError::File { attempt: "read", path, source }),
         };

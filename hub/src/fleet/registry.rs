@@ -78,7 +78,8 @@ impl Fleet {
         }
         tracing::error!(edge = %id, reason, "box quarantined");
         let since = self.0.clock.utc();
-        let stored = self.put(EdgeRow { standing: EdgeStanding::Quarantined { since, reason: reason.to_owned() }, ..row });
+        let stored =
+            self.put(EdgeRow { standing: EdgeStanding::Quarantined { since, reason: reason.to_owned() }, ..row });
         let stored = stored.await;
         self.0.sessions.end(id, "quarantined");
         self.0.fetches.end(id);

@@ -163,7 +163,11 @@ impl Talk {
         }
     }
 
-    async fn hear<E: std::fmt::Display>(&mut self, heard: EdgeMessage, inbound: &mut Inbound<E>) -> ControlFlow<String> {
+    async fn hear<E: std::fmt::Display>(
+        &mut self,
+        heard: EdgeMessage,
+        inbound: &mut Inbound<E>,
+    ) -> ControlFlow<String> {
         self.live.last_heard_us.store(self.fleet.0.clock.utc().0, Ordering::Relaxed);
         let (mut batch, mut bytes, mut broke) = (Vec::new(), 0, None);
         let mut next = Some(heard);

@@ -264,7 +264,10 @@ mod tests {
         assert!(matches!(keeper.unwrap(&header, &bytes, &wrapped), Err(KeeperError::Unknown { .. })));
         drop(keeper);
         let reopened = self::keeper(dir.path(), &clock);
-        assert!(matches!(reopened.unwrap(&header, &bytes, &wrapped), Err(KeeperError::Unknown { .. } | KeeperError::Seal(_))));
+        assert!(matches!(
+            reopened.unwrap(&header, &bytes, &wrapped),
+            Err(KeeperError::Unknown { .. } | KeeperError::Seal(_))
+        ));
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl EdgeService {
             _ => None,
         };
         let pass = self.door.enter(Asked::new(principal, action)).await.map_err(|refusal| refused(&refusal))?;
-        let id = id.ok_or_else(|| Status::unauthenticated("a certificate of this hub is needed: enrol the box first"))?;
+        let id =
+            id.ok_or_else(|| Status::unauthenticated("a certificate of this hub is needed: enrol the box first"))?;
         Ok((id, pass))
     }
 }

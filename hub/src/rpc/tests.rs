@@ -1,1 +1,0 @@
-//! Over real TLS on loopback.

@@ -1,0 +1,268 @@
+use super::*;
+use crate::fleet::FetchError;
+use crate::media::PlaybackError;
+use bytes::Bytes;
+use campanile_proto::edge::v1::report::Body;
+use campanile_proto::edge::v1::{
+    CameraState, DeliverEnd, DeliverOpen, DeliverRecord, DeliverSegment, DeliverUp, Fetch, FetchRefused, SealingKeys,
+    deliver_up, fetch::What,
+};
+use campanile_proto::federation::v1::Listing;
+use campanile_proto::ids::{CameraId, ObjectId, RunId, SegmentId};
+use campanile_proto::segment::{Link, PublicKey, SegmentKey, first_link, next_link};
+use campanile_proto::time::WallTime;
+use campanile_proto::types::v1::{KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
+use mp4_atom::{Avc1, Avcc, Codec, Decode, Encode, Mdat, Moof, Moov, Stsd, Tfdt, Tfhd, Traf, Trak, Trun};
+use prost::Message;
+
+const CAMERA: CameraId = CameraId::from_u128(7);
+const RUN: RunId = RunId::from_u128(8);
+const SECOND: u64 = 90_000;
+
+/// One recorded stream of a box: a sealed segment of one-second fragments, a key frame every two.
+#[derive(Clone)]
+struct Recorded {
+    segment: DeliverSegment,
+    records: Vec<DeliverRecord>,
+}
+
+fn init() -> Bytes {
+    let avcc = Avcc {
+        configuration_version: 1,
+        avc_profile_indication: 0x64,
+        avc_level_indication: 0x1f,
+        length_size: 4,
+        ..Avcc::new(&[0x67, 0x64, 0, 0x1f], &[0x68]).unwrap()
+    };
+    let visual = mp4_atom::Visual { width: 1280, height: 720, ..Default::default() };
+    let mut trak = Trak::default();
+    trak.mdia.minf.stbl.stsd = Stsd { codecs: vec![Codec::Avc1(Avc1 { visual, avcc, ..Default::default() })] };
+    let moov = Moov { trak: vec![trak], ..Default::default() };
+    let mut out = Vec::new();
+    moov.encode(&mut out).unwrap();
+    out.into()
+}
+
+fn fragment(index: u64) -> Bytes {
+    let data = format!("access unit {index}").into_bytes();
+    let traf = Traf {
+        tfhd: Tfhd { track_id: 1, default_sample_size: Some(data.len() as u32), ..Default::default() },
+        tfdt: Some(Tfdt { base_media_decode_time: index * SECOND }),
+        trun: vec![Trun { data_offset: Some(0), ..Default::default() }],
+        ..Default::default()
+    };
+    let mut out = Vec::new();
+    Moof { traf: vec![traf], ..Default::default() }.encode(&mut out).unwrap();
+    Mdat { data }.encode(&mut out).unwrap();
+    out.into()
+}
+
+fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded {
+    let keys = SealingKeys::decode(enrolled.response.keys.clone().unwrap().payload).unwrap();
+    let start = stand.clock.utc().plus_micros(-60_000_000);
+    let hour = start.hour();
+    let public = PublicKey::from_bytes(&keys.hour_keys[(hour - keys.first_hour as i64) as usize]).unwrap();
+    let segment = SegmentHeader {
+        segment_id: SegmentId::random().into(),
+        organisation_id: keys.organisation_id,
+        edge_id: enrolled.id.into(),
+        camera_id: CAMERA.into(),
+        stream: Stream::Main.into(),
+        run_id: RUN.into(),
+        suite: Suite::Chacha20Poly1305.into(),
+        key_kind: KeyKind::Hour.into(),
+        hour: hour as u64,
+        key_generation: keys.generation,
+        retention_days: 7,
+        ..SegmentHeader::default()
+    };
+    let header = Bytes::from(segment.encode_to_vec());
+    let key = SegmentKey::random().unwrap();
+    let wrapped_key = Bytes::from(key.wrap(&segment, &header, &public).unwrap());
+    let mut link: Link = next_link(&first_link(&[]), &header, &wrapped_key);
+    let mut records = Vec::new();
+    for sealing in 0..=count as u32 {
+        let (kind, plain) = match sealing {
+            0 => (RecordKind::Init, init()),
+            n => (RecordKind::Fragment, fragment(u64::from(n) - 1)),
+        };
+        let index = u64::from(sealing.saturating_sub(1));
+        let header = RecordHeader {
+            kind: kind.into(),
+            sealing,
+            index,
+            starts_with_key: index % 2 == 0,
+            decode_time_90k: index * SECOND,
+            duration_90k: SECOND,
+            sample_count: 1,
+            plain_size: plain.len() as u32,
+            ..RecordHeader::default()
+        };
+        let header = Bytes::from(header.encode_to_vec());
+        let payload = Bytes::from(key.seal(segment.suite, sealing, &header, &plain).unwrap());
+        link = next_link(&link, &header, &payload);
+        // Packets arrive a little late, each by another bit.
+        let utc_us = start.0 + index as i64 * 1_000_000 + (index as i64 % 3) * 7_000;
+        records.push(DeliverRecord { header, payload, link: Bytes::copy_from_slice(&link), utc_us, uncertainty_us: 9 });
+    }
+    Recorded { segment: DeliverSegment { header, wrapped_key }, records }
+}
+
+impl Recorded {
+    fn answer(&self, fetch: &Fetch) -> Vec<DeliverUp> {
+        let up = |message| DeliverUp { message: Some(message) };
+        let wanted = |record: &DeliverRecord| {
+            let header = RecordHeader::decode(record.header.clone()).unwrap();
+            match fetch.what.as_ref().unwrap() {
+                _ if header.kind() == RecordKind::Init => true,
+                What::Fragments(range) => (range.first..=range.last).contains(&header.index),
+                What::Span(_) => true,
+                What::Live(_) => false,
+            }
+        };
+        let mut messages = vec![up(deliver_up::Message::Open(DeliverOpen { fetch_id: fetch.fetch_id.clone() }))];
+        if fetch.stream() == Stream::Main {
+            messages.push(up(deliver_up::Message::Segment(self.segment.clone())));
+            for record in self.records.iter().filter(|record| wanted(record)) {
+                let mut record = record.clone();
+                if fetch.headers_only {
+                    record.payload = Bytes::new();
+                }
+                messages.push(up(deliver_up::Message::Record(record)));
+            }
+        }
+        messages.push(up(deliver_up::Message::End(DeliverEnd { complete: true, reason: String::new() })));
+        messages
+    }
+}
+
+/// Reports its camera, then answers every fetch until the hub ends the session.
+async fn serve_footage(stand: &Stand, enrolled: &TestBox, recorded: Recorded) -> tokio::task::JoinHandle<()> {
+    let mut session = enrolled.session(stand, enrolled.hello(1, 0)).await.unwrap();
+    let state = CameraState { camera_id: CAMERA.into(), name: "Piazza".to_owned(), ..CameraState::default() };
+    let body = Some(Body::Camera(state));
+    let object_id = ObjectId::from_u128(7).into();
+    session.report(Report { epoch: enrolled.epoch.into(), sequence: 1, object_id, revision: 1, body }).await;
+    session.hear_until(|heard| matches!(heard, Heard::Ack(_)).then_some(())).await;
+    let client = enrolled.client(stand).await;
+    tokio::spawn(async move {
+        // The box's side stays open as long as it answers.
+        let Session { up: _up, mut down } = session;
+        while let Ok(Some(HubMessage { message: Some(heard) })) = down.message().await {
+            let Heard::Fetch(fetch) = heard else { continue };
+            let messages = recorded.answer(&fetch);
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let mut down = client.deliver(tokio_stream::iter(messages)).await.unwrap().into_inner();
+                while let Ok(Some(_)) = down.message().await {}
+            });
+        }
+    })
+}
+
+async fn list(stand: &Stand) -> Result<Listing, PlaybackError> {
+    let now = stand.clock.utc();
+    stand.playback.listing(CAMERA, now.plus_micros(-57_500_000), now.plus_micros(-53_000_000)).await
+}
+
+#[tokio::test]
+async fn footage_is_listed_opened_and_put_on_one_time_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    serve_footage(&stand, &enrolled, record(&stand, &enrolled, 10)).await;
+    let listing = list(&stand).await.unwrap();
+    let [main] = listing.variants.as_slice() else { panic!("{listing:?}") };
+    assert_eq!((main.codecs.as_str(), main.width, main.height), ("avc1.64001F", 1280, 720));
+    let seen: Vec<_> = main.groups.iter().map(|g| (g.first, g.last, g.duration_us, g.discontinuity)).collect();
+    assert_eq!(seen, [(2, 3, 2_000_000, false), (4, 5, 2_000_000, false), (6, 7, 2_000_000, false)]);
+    assert_eq!(listing.zero_us, main.groups[0].start_us);
+    assert_eq!(stand.playback.init(CAMERA, Stream::Main, RUN).await.unwrap(), init());
+    let mut decode_times = Vec::new();
+    for group in &main.groups {
+        let zero = WallTime(listing.zero_us);
+        let bytes = stand.playback.group(CAMERA, Stream::Main, RUN, group.first, group.last, zero).await.unwrap();
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            let moof = Moof::decode(&mut rest).unwrap();
+            let mdat = Mdat::decode(&mut rest).unwrap();
+            let index = moof.mfhd.sequence_number - 1;
+            assert_eq!(mdat.data, format!("access unit {index}").into_bytes());
+            decode_times.push(moof.traf[0].tfdt.as_ref().unwrap().base_media_decode_time);
+        }
+    }
+    assert_eq!(decode_times, (0..6).map(|n| n * SECOND).collect::<Vec<_>>());
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_changed_record_breaks_the_chain_and_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let mut recorded = record(&stand, &enrolled, 10);
+    // Somebody puts one fragment's sealed bytes in the place of another's.
+    recorded.records[4].payload = recorded.records[5].payload.clone();
+    serve_footage(&stand, &enrolled, recorded).await;
+    let listing = list(&stand).await.unwrap();
+    let group = |first, last| stand.playback.group(CAMERA, Stream::Main, RUN, first, last, WallTime(listing.zero_us));
+    assert!(matches!(group(2, 3).await, Err(PlaybackError::Chain)));
+    assert!(group(4, 5).await.is_ok());
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn what_does_not_come_has_its_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    assert!(matches!(list(&stand).await, Err(PlaybackError::Fetch(FetchError::CameraUnknown(CAMERA)))));
+    let enrolled = stand.enrolled().await;
+    let serving = serve_footage(&stand, &enrolled, record(&stand, &enrolled, 2)).await;
+    // Two seconds were recorded, and they lie before the interval.
+    assert!(matches!(list(&stand).await, Err(PlaybackError::NothingRecorded)));
+    serving.abort();
+    let until = std::time::Instant::now() + PATIENCE;
+    while stand.fleet.is_connected(enrolled.id) {
+        assert!(std::time::Instant::now() < until, "the session is still there");
+        tokio::task::yield_now().await;
+    }
+    let offline = list(&stand).await.err().unwrap();
+    assert!(
+        matches!(&offline, PlaybackError::Fetch(FetchError::BoxOffline { name }) if name == "palo 7"),
+        "{offline:?}"
+    );
+
+    let mut session = enrolled.session(&stand, enrolled.hello(2, 1)).await.unwrap();
+    session.welcome().await;
+    let refusing = async {
+        loop {
+            let id = session.hear_until(|heard| match heard {
+                Heard::Fetch(fetch) => Some(fetch.fetch_id.clone()),
+                _ => None,
+            });
+            let refused = FetchRefused { fetch_id: id.await, reason: "disk asleep".to_owned() };
+            let message = EdgeMessage { message: Some(edge_message::Message::FetchRefused(refused)) };
+            session.up.send(message).await.unwrap();
+        }
+    };
+    let refused = tokio::select! {
+        refused = list(&stand) => refused.err().unwrap(),
+        () = refusing => unreachable!("it refuses as long as it is asked"),
+    };
+    assert!(matches!(&refused, PlaybackError::Fetch(FetchError::Refused(why)) if why == "disk asleep"), "{refused:?}");
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn footage_past_its_term_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    serve_footage(&stand, &enrolled, record(&stand, &enrolled, 10)).await;
+    let listing = list(&stand).await.unwrap();
+    let group = || stand.playback.group(CAMERA, Stream::Main, RUN, 2, 3, WallTime(listing.zero_us));
+    assert!(group().await.is_ok());
+    stand.clock.advance_micros(169 * 3_600 * 1_000_000);
+    assert!(matches!(group().await, Err(PlaybackError::Keeper(_) | PlaybackError::Expired)));
+    stand.close().await;
+}
