@@ -42,7 +42,15 @@ fn main() -> ExitCode {
         eprintln!("campanile-hub: another TLS provider was installed first");
         return ExitCode::FAILURE;
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(asked) => {
+            // Help and version are answers, everything else is a wrong command line.
+            let code = if asked.use_stderr() { EXIT_BAD_CONFIG } else { 0 };
+            let _ = asked.print();
+            return ExitCode::from(code as u8);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -6,7 +6,7 @@ use crate::fleet::Identity;
 use crate::media::RingKeeper;
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
-use campanile_proto::edge::v1::{CameraState, Gap, Report, SealedRecord, SealingKeys, SegmentState};
+use campanile_proto::edge::v1::{CameraState, EdgeHealth, Gap, Report, SealedRecord, SealingKeys, SegmentState};
 use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, EventId, ObjectId, RunId, SegmentId};
 use campanile_proto::segment::{PublicKey, SegmentKey};
@@ -31,6 +31,7 @@ struct Bench {
     keeper: Arc<RingKeeper>,
     catalog: Arc<dyn Catalog>,
     derived: Arc<Derived>,
+    days: u32,
 }
 
 impl Bench {
@@ -40,15 +41,16 @@ impl Bench {
         let identity = Arc::new(Identity::for_tests());
         let keeper = Arc::new(RingKeeper::open(&dir.path().join("keyring"), identity, 7, clock.clone()).unwrap());
         let (catalog, derived) = open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), 7).unwrap();
-        Self { dir, clock, keeper, catalog, derived }
+        Self { dir, clock, keeper, catalog, derived, days: 7 }
     }
 
     /// The process ended and began again.
     fn reopened(self) -> Self {
-        let Self { dir, clock, keeper, catalog, derived } = self;
+        let Self { dir, clock, keeper, catalog, derived, days } = self;
         drop((catalog, derived));
-        let (catalog, derived) = open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), 7).unwrap();
-        Self { dir, clock, keeper, catalog, derived }
+        let (catalog, derived) =
+            open(dir.path(), Identity::for_tests().id, keeper.clone(), clock.clone(), days).unwrap();
+        Self { dir, clock, keeper, catalog, derived, days }
     }
 
     fn now(&self) -> Instant {
@@ -116,7 +118,7 @@ impl Bench {
     }
 
     async fn held(&self) -> Vec<(u64, u64)> {
-        self.catalog.held(EDGE, EPOCH).await.unwrap().iter().collect()
+        self.catalog.held(EDGE, EPOCH).await.unwrap().ranges.iter().collect()
     }
 }
 
@@ -343,6 +345,23 @@ async fn nothing_outlives_its_term_and_late_records_count_as_expired() {
 }
 
 #[tokio::test]
+async fn a_shorter_rule_acts_at_once_on_what_is_held() {
+    let mut bench = Bench::new();
+    let (object, event) = (ObjectId::random(), EventId::random());
+    let record = bench.sealed(EDGE, CAMERA, object, 1, bench.event(event, false));
+    let reported = Report { object_id: object.into(), ..report(1, 0, 1, Body::Sealed(record)) };
+    bench.catalog.ingest(EDGE, vec![reported]).await.unwrap();
+    bench.clock.advance_micros(30 * MICROS_PER_HOUR);
+    bench = bench.reopened();
+    assert!(bench.derived.event(event).await.unwrap().is_some());
+    bench.days = 1;
+    bench = bench.reopened();
+    assert!(bench.derived.event(event).await.unwrap().is_none());
+    bench.days = 7;
+    assert!(bench.reopened().derived.event(event).await.unwrap().is_none(), "a longer rule never acts backwards");
+}
+
+#[tokio::test]
 async fn gaps_are_found_while_they_go_on() {
     let bench = Bench::new();
     let now = bench.clock.utc();
@@ -404,11 +423,30 @@ async fn standing_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_settled_replay_leaves_no_hole() {
+async fn what_is_settled_is_one_range_and_is_counted() {
     let bench = Bench::new();
-    bench.catalog.ingest(EDGE, vec![report(50, 3, 1, camera("x"))]).await.unwrap();
-    assert!(!bench.catalog.held(EDGE, EPOCH).await.unwrap().complete_through(49));
-    bench.catalog.settle(EDGE, EPOCH, 49).await.unwrap();
+    for sequence in [50, 52, 54, 52] {
+        bench.catalog.ingest(EDGE, vec![report(sequence, 3, sequence, camera("x"))]).await.unwrap();
+    }
     let held = bench.catalog.held(EDGE, EPOCH).await.unwrap();
-    assert!(held.complete_through(50) && held.highest() == Some(50));
+    assert_eq!((held.accepted, held.ranges.iter().count()), (3, 3));
+    bench.catalog.settle(EDGE, EPOCH, 53, 0).await.unwrap();
+    assert_eq!((bench.held().await, bench.catalog.held(EDGE, EPOCH).await.unwrap().accepted), (vec![(0, 54)], 3));
+    bench.catalog.settle(EDGE, EPOCH, 60, 37).await.unwrap();
+    let bench = bench.reopened();
+    let held = bench.catalog.held(EDGE, EPOCH).await.unwrap();
+    assert_eq!((held.accepted, held.ranges.iter().collect::<Vec<_>>()), (40, vec![(0, 60)]));
+}
+
+#[tokio::test]
+async fn a_health_report_joins_the_ranges_around_what_will_never_come() {
+    let bench = Bench::new();
+    let health = |through| Body::Health(EdgeHealth { acknowledged_through: through, ..EdgeHealth::default() });
+    let reports = [1, 3, 7].map(|sequence| report(sequence, 3, sequence, camera("x")));
+    bench.catalog.ingest(EDGE, reports.to_vec()).await.unwrap();
+    bench.catalog.ingest(EDGE, vec![report(9, 1, 1, health(4))]).await.unwrap();
+    assert_eq!(bench.held().await, [(0, 4), (7, 7), (9, 9)]);
+    // No box speaks for what it has not sent yet.
+    bench.catalog.ingest(EDGE, vec![report(11, 1, 2, health(1_000))]).await.unwrap();
+    assert_eq!(bench.held().await, [(0, 11)]);
 }

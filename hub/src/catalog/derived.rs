@@ -51,7 +51,7 @@ impl Derived {
         let opener = Opener::new(organisation, keeper, anchors, retention_days);
         let mut days = Days { folder: folder.to_owned(), organisation, open: BTreeMap::new(), opener };
         for day in days.on_disk()? {
-            days.day(day)?;
+            days.day(day)?.shorten(retention_days)?;
         }
         let days = Owner::spawn("derived", days).map_err(|_| CatalogError::Gone)?;
         Ok(Self { days, clock, events: broadcast::channel(FOLLOW).0 })
@@ -114,8 +114,9 @@ impl Derived {
                 events.extend(partition.events(from, to, now)?);
             }
             events.retain(|event| cameras.is_empty() || cameras.contains(&event.camera));
-            for event in &mut events {
-                event.has_thumbnail = event.has_thumbnail || days.has_thumbnail(event.id, now)?;
+            // A thumbnail lies in its own day, which is another one only around midnight.
+            for event in events.iter_mut().filter(|e| !e.has_thumbnail && day_of(e.start) != day_of(e.end)) {
+                event.has_thumbnail = days.has_thumbnail(event.id, now)?;
             }
             Ok(events)
         })
@@ -262,8 +263,8 @@ impl Days {
                     partition.put_event(event)?;
                     touched.push(event.event);
                 }
-                Opened::Thumbnail { event, camera, revision, until, jpeg, .. } => {
-                    partition.put_thumbnail(*event, *camera, *revision, *until, jpeg)?;
+                Opened::Thumbnail { event, camera, revision, at, until, jpeg } => {
+                    partition.put_thumbnail(*event, *camera, *revision, (*at, *until), jpeg)?;
                     touched.push(*event);
                 }
                 Opened::Motion { camera, object, revision, start, until, seconds } => {

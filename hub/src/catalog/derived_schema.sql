@@ -22,12 +22,13 @@ CREATE TABLE event (
 CREATE INDEX event_by_time ON event (organisation, start_us, camera);
 CREATE INDEX event_until ON event (until_us);
 
--- One JPEG an event.
+-- One JPEG an event; `start_us` is when it was taken.
 CREATE TABLE thumbnail (
     organisation BLOB NOT NULL,
     event        BLOB NOT NULL,
     camera       BLOB NOT NULL,
     revision     INTEGER NOT NULL,
+    start_us     INTEGER NOT NULL,
     until_us     INTEGER NOT NULL,
     jpeg         BLOB NOT NULL,
     PRIMARY KEY (organisation, event)

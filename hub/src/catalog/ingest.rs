@@ -1,21 +1,16 @@
 //! Reports into tables: one transaction a batch.
 
+use super::held::{EpochKey, Held};
+use super::object::{self, Object, Sort};
 use super::ranges::Ranges;
 use super::sqlite::{State, failed};
-use super::{Anchors, CatalogError, reading};
+use super::{Anchors, CatalogError};
 use campanile_proto::edge::v1::{Ack, Report, report::Body};
-use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId};
+use campanile_proto::ids::{CameraId, EdgeId, Epoch};
 use campanile_proto::time::WallTime;
-use campanile_proto::types::v1::{Instant, SegmentHeader, Stream};
-use prost::Message;
 use rusqlite::{Transaction, params};
 use std::collections::{HashMap, HashSet};
 
-pub(super) const CAMERA: i64 = 1;
-pub(super) const SEGMENT: i64 = 2;
-pub(super) const GAP: i64 = 3;
-pub(super) const HEALTH: i64 = 4;
-pub(super) const ANCHOR: i64 = 5;
 /// Refusals kept of one box; older ones make room.
 const MAX_REFUSED_ROWS: i64 = 1_000;
 /// SQLite's integers are signed.
@@ -50,7 +45,8 @@ pub(super) fn fresh(
 ) -> Result<(Sequenced, Vec<Report>), CatalogError> {
     let epoch = reports.first().and_then(|report| Epoch::try_from(&report.epoch).ok());
     let Some(epoch) = epoch else { return Ok(((None, Vec::new()), Vec::new())) };
-    let held = reading::held(&state.db, state.organisation, edge, epoch)?;
+    let key = EpochKey { organisation: state.organisation, edge, epoch };
+    let held = state.held.take(&state.db, &key)?;
     let mut seen = HashSet::new();
     let (mut sequences, mut fresh) = (Vec::new(), Vec::new());
     for report in reports {
@@ -58,10 +54,11 @@ pub(super) fn fresh(
             continue;
         }
         sequences.push(report.sequence);
-        if !held.contains(report.sequence) && seen.insert(report.sequence) {
+        if !held.ranges.contains(report.sequence) && seen.insert(report.sequence) {
             fresh.push(report);
         }
     }
+    state.held.bring_back(key, held);
     Ok(((Some(epoch), sequences), fresh))
 }
 
@@ -81,6 +78,8 @@ pub(super) fn store(
         return Ok((ack, HashMap::new()));
     }
     let organisation = state.organisation;
+    let key = EpochKey { organisation, edge, epoch };
+    let mut held = state.held.take(&state.db, &key)?;
     let transaction = state.db.transaction().map_err(failed("begin a batch"))?;
     let outcomes: HashMap<usize, &Outcome> = sealed.iter().map(|s| (s.at, &s.outcome)).collect();
     let mut batch =
@@ -104,28 +103,67 @@ pub(super) fn store(
         batch.claim(camera)?;
     }
     let claimed = std::mem::take(&mut batch.claimed);
-    let mut held = reading::held(&transaction, organisation, edge, epoch)?;
-    reports.iter().for_each(|report| held.insert(report.sequence, report.sequence));
-    write_held(&transaction, organisation.as_bytes(), edge, epoch, &held)?;
+    // Another session of the box may have brought some of them meanwhile.
+    let new = reports.iter().filter(|report| !held.ranges.contains(report.sequence)).count() as u64;
+    let arrived: Ranges = reports.iter().map(|report| report.sequence).collect();
+    held.add(&transaction, &key, arrived.iter())?;
+    if let Some(through) = reports.iter().filter_map(never_sent_again).max() {
+        held.add(&transaction, &key, [(0, through)])?;
+    }
+    let accepted = held.accepted + new;
+    held.count(&transaction, &key, accepted)?;
     transaction.commit().map_err(failed("keep a batch"))?;
+    state.held.bring_back(key, held);
     Ok((ack, claimed))
 }
 
-pub(super) fn settle(state: &mut State, edge: EdgeId, epoch: Epoch, through: u64) -> Result<(), CatalogError> {
-    let organisation = state.organisation;
-    let transaction = state.db.transaction().map_err(failed("settle a replay"))?;
-    let mut held = reading::held(&transaction, organisation, edge, epoch)?;
-    held.insert(0, through.min(MAX_SEQUENCE));
-    write_held(&transaction, organisation.as_bytes(), edge, epoch, &held)?;
-    transaction.commit().map_err(failed("settle a replay"))
+/// Up to where, as a health report says, no sequence will be sent any more; never beyond the report's own.
+fn never_sent_again(report: &Report) -> Option<u64> {
+    match &report.body {
+        Some(Body::Health(health)) if health.acknowledged_through > 0 => {
+            Some(health.acknowledged_through.min(report.sequence))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn held(state: &mut State, edge: EdgeId, epoch: Epoch) -> Result<Held, CatalogError> {
+    let key = EpochKey { organisation: state.organisation, edge, epoch };
+    let held = state.held.take(&state.db, &key)?;
+    state.held.bring_back(key, held.clone());
+    Ok(held)
+}
+
+pub(super) fn settle(
+    state: &mut State,
+    edge: EdgeId,
+    epoch: Epoch,
+    through: u64,
+    more_accepted: u64,
+) -> Result<(), CatalogError> {
+    let key = EpochKey { organisation: state.organisation, edge, epoch };
+    let mut held = state.held.take(&state.db, &key)?;
+    let transaction = state.db.transaction().map_err(failed("settle what is held"))?;
+    held.add(&transaction, &key, [(0, through.min(MAX_SEQUENCE))])?;
+    let accepted = held.accepted.saturating_add(more_accepted).min(MAX_SEQUENCE);
+    held.count(&transaction, &key, accepted)?;
+    transaction.commit().map_err(failed("settle what is held"))?;
+    state.held.bring_back(key, held);
+    Ok(())
 }
 
 pub(super) fn forget_before(state: &mut State, before: WallTime) -> Result<u64, CatalogError> {
     let gone = state
         .db
         .execute(
-            "DELETE FROM object WHERE organisation = ?1 AND kind IN (?2, ?3) AND end_us < ?4",
-            params![state.organisation.as_bytes(), SEGMENT, GAP, before.0],
+            "DELETE FROM object WHERE organisation = ?1 AND kind IN (?2, ?3, ?4) AND end_us < ?5",
+            params![
+                state.organisation.as_bytes(),
+                Sort::Segment as i64,
+                Sort::Gap as i64,
+                Sort::Anchor as i64,
+                before.0
+            ],
         )
         .map_err(failed("forget old coverage"))?;
     state
@@ -138,27 +176,6 @@ pub(super) fn forget_before(state: &mut State, before: WallTime) -> Result<u64, 
     Ok(gone as u64)
 }
 
-fn write_held(
-    db: &Transaction<'_>,
-    organisation: &[u8],
-    edge: EdgeId,
-    epoch: Epoch,
-    held: &Ranges,
-) -> Result<(), CatalogError> {
-    let key = params![organisation, edge.as_bytes(), epoch.as_bytes()];
-    db.execute("DELETE FROM held WHERE organisation = ?1 AND edge = ?2 AND epoch = ?3", key)
-        .map_err(failed("keep what is held"))?;
-    let mut insert = db
-        .prepare_cached("INSERT INTO held (organisation, edge, epoch, first, last) VALUES (?1, ?2, ?3, ?4, ?5)")
-        .map_err(failed("keep what is held"))?;
-    for (first, last) in held.iter() {
-        insert
-            .execute(params![organisation, edge.as_bytes(), epoch.as_bytes(), first as i64, last as i64])
-            .map_err(failed("keep what is held"))?;
-    }
-    Ok(())
-}
-
 /// One batch on its way in.
 struct Batch<'a> {
     db: &'a Transaction<'a>,
@@ -168,68 +185,26 @@ struct Batch<'a> {
     claimed: HashMap<CameraId, EdgeId>,
 }
 
-/// Where and when an object is, for those that have a place in time.
-type Place = (CameraId, Stream, WallTime, WallTime);
-
 impl Batch<'_> {
     /// `Ok(Err(reason))`: the report is not one this version can read.
     fn keep(&mut self, report: &Report, anchors: &Anchors) -> Result<Result<(), String>, CatalogError> {
-        let Ok(object) = ObjectId::try_from(&report.object_id) else {
-            return Ok(Err("the object id is not 16 bytes".to_owned()));
-        };
         if report.revision > MAX_SEQUENCE {
             return Ok(Err("the revision is out of range".to_owned()));
         }
-        let (kind, object, place, state) = match &report.body {
-            Some(Body::Camera(camera)) => match CameraId::try_from(&camera.camera_id) {
-                Ok(id) => (
-                    CAMERA,
-                    ObjectId::try_from(&camera.camera_id).unwrap_or(object),
-                    Some((id, None)),
-                    camera.encode_to_vec(),
-                ),
-                Err(error) => return Ok(Err(error.to_string())),
-            },
-            Some(Body::Segment(segment)) => match segment_place(segment, anchors) {
-                Ok((camera, stream, start, end)) => {
-                    (SEGMENT, object, Some((camera, Some((stream, start, end)))), segment.encode_to_vec())
-                }
-                Err(reason) => return Ok(Err(reason)),
-            },
-            Some(Body::Gap(gap)) => match gap_place(gap, anchors) {
-                Ok((camera, stream, start, end)) => {
-                    (GAP, object, Some((camera, Some((stream, start, end)))), gap.encode_to_vec())
-                }
-                Err(reason) => return Ok(Err(reason)),
-            },
-            // One row a box, whatever object the box files it under.
-            Some(Body::Health(health)) => (HEALTH, ObjectId::from_u128(0), None, health.encode_to_vec()),
-            Some(Body::Anchor(anchor)) => (ANCHOR, object, None, anchor.encode_to_vec()),
-            Some(Body::Sealed(_)) => return Ok(Err("the sealed record was not looked at".to_owned())),
-            None => return Ok(Err("the report says nothing this version knows".to_owned())),
+        let object = match object::read(report, anchors) {
+            Ok(object) => object,
+            Err(reason) => return Ok(Err(reason)),
         };
-        if let Some((camera, _)) = place
+        if let Some(camera) = object.camera
             && !self.claim(camera)?
         {
             return Ok(Err(format!("camera {camera} belongs to another box")));
         }
-        let (camera, at) = match place {
-            Some((camera, at)) => (Some(camera), at),
-            None => (None, None),
-        };
-        self.upsert(kind, object, report.revision, camera, at, &state)?;
+        self.upsert(&object, report.revision)?;
         Ok(Ok(()))
     }
 
-    fn upsert(
-        &self,
-        kind: i64,
-        object: ObjectId,
-        revision: u64,
-        camera: Option<CameraId>,
-        at: Option<(Stream, WallTime, WallTime)>,
-        state: &[u8],
-    ) -> Result<(), CatalogError> {
+    fn upsert(&self, object: &Object, revision: u64) -> Result<(), CatalogError> {
         let mut statement = self
             .db
             .prepare_cached(
@@ -245,15 +220,15 @@ impl Batch<'_> {
             .execute(params![
                 self.organisation,
                 self.edge.as_bytes(),
-                kind,
-                object.as_bytes(),
+                object.sort as i64,
+                object.id.as_bytes(),
                 self.epoch.as_bytes(),
                 revision as i64,
-                camera.map(|id| id.to_vec()),
-                at.map(|(stream, _, _)| stream as i32),
-                at.map(|(_, start, _)| start.0),
-                at.map(|(_, _, end)| end.0),
-                state
+                object.camera.map(|id| id.to_vec()),
+                object.stream.map(|stream| stream as i32),
+                object.time.map(|(start, _)| start.0),
+                object.time.map(|(_, end)| end.0),
+                object.state
             ])
             .map_err(failed("keep an object"))?;
         Ok(())
@@ -306,22 +281,4 @@ impl Batch<'_> {
             .map_err(failed("set a report aside"))?;
         Ok(())
     }
-}
-
-fn instant(instant: Option<&Instant>, anchors: &Anchors) -> Result<WallTime, String> {
-    Ok(anchors.present(instant.ok_or("an instant is missing")?).0)
-}
-
-fn segment_place(segment: &campanile_proto::edge::v1::SegmentState, anchors: &Anchors) -> Result<Place, String> {
-    let header = SegmentHeader::decode(segment.header.clone()).map_err(|_| "the segment header is not a message")?;
-    let camera = CameraId::try_from(&header.camera_id).map_err(|e| e.to_string())?;
-    let start = instant(segment.start.as_ref(), anchors)?;
-    Ok((camera, header.stream(), start, instant(segment.end.as_ref(), anchors)?.max(start)))
-}
-
-fn gap_place(gap: &campanile_proto::edge::v1::Gap, anchors: &Anchors) -> Result<Place, String> {
-    let camera = CameraId::try_from(&gap.camera_id).map_err(|e| e.to_string())?;
-    let start = instant(gap.start.as_ref(), anchors)?;
-    let end = if gap.end.is_some() { instant(gap.end.as_ref(), anchors)? } else { start };
-    Ok((camera, gap.stream(), start, end.max(start)))
 }

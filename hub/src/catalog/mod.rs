@@ -9,8 +9,10 @@ mod anchors;
 #[cfg(test)]
 mod conformance;
 mod derived;
+mod held;
 mod ingest;
 mod motion;
+mod object;
 mod open;
 mod opening;
 mod owner;
@@ -23,6 +25,7 @@ mod sqlite;
 
 pub use anchors::Anchors;
 pub use derived::Derived;
+pub use held::Held;
 pub use open::open;
 pub use ranges::Ranges;
 pub use rows::{
@@ -46,10 +49,11 @@ pub trait Catalog: Send + Sync {
     /// Durable before the answer. Reports already held, and revisions not above the held one, change
     /// nothing and are acknowledged. Sealed records are opened and kept first.
     fn ingest(&self, edge: EdgeId, reports: Vec<Report>) -> Answer<'_, Ack>;
-    /// Sequences of `epoch` that are held.
-    fn held(&self, edge: EdgeId, epoch: Epoch) -> Answer<'_, Ranges>;
-    /// Counts everything up to `through` as held: after a restore, once the box reports it all again.
-    fn settle(&self, edge: EdgeId, epoch: Epoch, through: u64) -> Answer<'_, ()>;
+    /// Sequences of `epoch` that are held, and how many were accepted.
+    fn held(&self, edge: EdgeId, epoch: Epoch) -> Answer<'_, Held>;
+    /// Takes everything up to `through` for held, and counts `more_accepted`: what the box will not send any
+    /// more, or, after a restore, reports again under new numbers.
+    fn settle(&self, edge: EdgeId, epoch: Epoch, through: u64, more_accepted: u64) -> Answer<'_, ()>;
 
     fn cameras(&self) -> Answer<'_, Vec<Camera>>;
     /// The box a camera belongs to: the one that reported it first.

@@ -5,7 +5,7 @@ use super::sqlite::{failed, open_database};
 use super::{CatalogError, EventRow, MotionRow};
 use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, EventId, ObjectId, OrganisationId};
-use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
+use campanile_proto::time::{MICROS_PER_HOUR, MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::Event;
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -104,19 +104,19 @@ impl Partition {
         event: EventId,
         camera: CameraId,
         revision: u64,
-        until: WallTime,
+        (at, until): (WallTime, WallTime),
         jpeg: &[u8],
     ) -> Result<(), CatalogError> {
         self.db
             .prepare_cached(
-                "INSERT INTO thumbnail (organisation, event, camera, revision, until_us, jpeg) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (organisation, event) DO UPDATE SET \
-                 revision = excluded.revision, until_us = excluded.until_us, jpeg = excluded.jpeg \
+                "INSERT INTO thumbnail (organisation, event, camera, revision, start_us, until_us, jpeg) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (organisation, event) DO UPDATE SET \
+                 revision = excluded.revision, start_us = excluded.start_us, until_us = excluded.until_us, jpeg = excluded.jpeg \
                  WHERE excluded.revision > revision",
             )
             .and_then(|mut statement| {
                 let key = (event.as_bytes(), camera.as_bytes());
-                statement.execute(params![self.organisation, key.0, key.1, revision as i64, until.0, jpeg])
+                statement.execute(params![self.organisation, key.0, key.1, revision as i64, at.0, until.0, jpeg])
             })
             .map_err(failed("keep a thumbnail"))?;
         Ok(())
@@ -270,6 +270,19 @@ impl Partition {
         }
         rows.sort_by_key(|row| row.second);
         Ok(rows)
+    }
+
+    /// A shorter rule acts at once on what is held already; a longer one never backwards.
+    pub fn shorten(&self, retention_days: u32) -> Result<(), CatalogError> {
+        let hours = i64::from(retention_days) * 24;
+        for table in ["event", "thumbnail", "motion"] {
+            // The term ends at the start of the hour of capture plus retention (`kept_until`).
+            let sql = format!(
+                "UPDATE {table} SET until_us = (start_us / ?1 + ?2) * ?1 WHERE until_us > (start_us / ?1 + ?2) * ?1"
+            );
+            self.db.execute(&sql, [MICROS_PER_HOUR, hours]).map_err(failed("shorten a day's term"))?;
+        }
+        Ok(())
     }
 
     /// Deletes what is past its term; the pages are overwritten (secure_delete) and leave the log.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 pub struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
-    pub fn insert(&mut self, first: u64, last: u64) {
+    /// Answers what changed: starts of ranges that were joined, and the range they became.
+    pub fn insert(&mut self, first: u64, last: u64) -> (Vec<u64>, (u64, u64)) {
         let (mut first, mut last) = (first, last.max(first));
         let touching: Vec<u64> = self
             .0
@@ -17,13 +18,14 @@ impl Ranges {
             .take_while(|&(_, &end)| end.saturating_add(1) >= first)
             .map(|(&start, _)| start)
             .collect();
-        for start in touching {
-            if let Some(end) = self.0.remove(&start) {
-                first = first.min(start);
+        for start in &touching {
+            if let Some(end) = self.0.remove(start) {
+                first = first.min(*start);
                 last = last.max(end);
             }
         }
         self.0.insert(first, last);
+        (touching, (first, last))
     }
 
     pub fn contains(&self, sequence: u64) -> bool {
@@ -34,11 +36,6 @@ impl Ranges {
         self.0.last_key_value().map(|(_, &last)| last)
     }
 
-    /// Whether every sequence from the lowest possible one (0 or 1) to `through` is held.
-    pub fn complete_through(&self, through: u64) -> bool {
-        through == 0 || self.0.first_key_value().is_some_and(|(&first, &last)| first <= 1 && last >= through)
-    }
-
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().map(|(&first, &last)| (first, last))
     }
@@ -46,12 +43,24 @@ impl Ranges {
     pub fn wire(&self) -> Vec<SequenceRange> {
         self.iter().map(|(first, last)| SequenceRange { first, last }).collect()
     }
+
+    /// The last `count` ranges.
+    pub fn newest(&self, count: usize) -> Vec<SequenceRange> {
+        let range = |(&first, &last): (&u64, &u64)| SequenceRange { first, last };
+        let mut newest: Vec<_> = self.0.iter().rev().take(count).map(range).collect();
+        newest.reverse();
+        newest
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl FromIterator<u64> for Ranges {
     fn from_iter<I: IntoIterator<Item = u64>>(sequences: I) -> Self {
         let mut ranges = Self::default();
-        sequences.into_iter().for_each(|sequence| ranges.insert(sequence, sequence));
+        sequences.into_iter().for_each(|sequence| drop(ranges.insert(sequence, sequence)));
         ranges
     }
 }
@@ -61,13 +70,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-
-    #[test]
-    fn completeness_asks_for_the_very_first() {
-        let ranges: Ranges = [1, 2, 3, 7].into_iter().collect();
-        assert!(ranges.complete_through(3) && ranges.complete_through(0));
-        assert!(!ranges.complete_through(4) && !Ranges::from_iter([2, 3]).complete_through(3));
-    }
 
     proptest! {
         #[test]

@@ -1,12 +1,11 @@
 //! Tables into answers.
 
 use super::CatalogError;
-use super::ingest::{ANCHOR, CAMERA, GAP, HEALTH, SEGMENT};
-use super::ranges::Ranges;
+use super::object::{GOES_ON, Sort};
 use super::rows::{Camera, GapRow, SegmentRow};
 use super::sqlite::failed;
 use campanile_proto::edge::v1::{CameraState, EdgeHealth, Gap, SegmentState};
-use campanile_proto::ids::{CameraId, EdgeId, Epoch, OrganisationId, RunId, SegmentId};
+use campanile_proto::ids::{CameraId, EdgeId, OrganisationId, RunId, SegmentId};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Anchor, SegmentHeader, Stream};
 use prost::Message;
@@ -29,20 +28,6 @@ fn rows<T>(
     statement.query_map(values, row).map_err(failed(attempt))?.collect::<Result<_, _>>().map_err(failed(attempt))
 }
 
-pub(super) fn held(
-    db: &Connection,
-    organisation: OrganisationId,
-    edge: EdgeId,
-    epoch: Epoch,
-) -> Result<Ranges, CatalogError> {
-    let sql = "SELECT first, last FROM held WHERE organisation = ?1 AND edge = ?2 AND epoch = ?3";
-    let values = params![organisation.as_bytes(), edge.as_bytes(), epoch.as_bytes()];
-    let pairs = rows(db, "read what is held", sql, values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    let mut ranges = Ranges::default();
-    pairs.into_iter().for_each(|(first, last)| ranges.insert(first as u64, last as u64));
-    Ok(ranges)
-}
-
 pub(super) fn owners(db: &Connection, organisation: OrganisationId) -> Result<HashMap<CameraId, EdgeId>, CatalogError> {
     let sql = "SELECT camera, edge FROM camera_owner WHERE organisation = ?1";
     let pairs = rows(db, "read who owns which camera", sql, [organisation.as_bytes()], |row| {
@@ -59,10 +44,10 @@ pub(super) fn owners(db: &Connection, organisation: OrganisationId) -> Result<Ha
 fn states<M: Message + Default>(
     db: &Connection,
     organisation: OrganisationId,
-    kind: i64,
+    sort: Sort,
 ) -> Result<Vec<(EdgeId, M)>, CatalogError> {
     let sql = "SELECT edge, state FROM object WHERE organisation = ?1 AND kind = ?2 LIMIT ?3";
-    let found = rows(db, "read objects", sql, params![organisation.as_bytes(), kind, MAX_ROWS], |row| {
+    let found = rows(db, "read objects", sql, params![organisation.as_bytes(), sort as i64, MAX_ROWS], |row| {
         Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
     })?;
     found.into_iter().map(|(edge, state)| Ok((id(&edge)?, message(state)?))).collect()
@@ -78,7 +63,7 @@ fn message<M: Message + Default>(bytes: Vec<u8>) -> Result<M, CatalogError> {
 
 pub(super) fn cameras(db: &Connection, organisation: OrganisationId) -> Result<Vec<Camera>, CatalogError> {
     let mut cameras = Vec::new();
-    for (edge, state) in states::<CameraState>(db, organisation, CAMERA)? {
+    for (edge, state) in states::<CameraState>(db, organisation, Sort::Camera)? {
         cameras.push(Camera {
             id: id(&state.camera_id)?,
             edge,
@@ -96,11 +81,11 @@ pub(super) fn cameras(db: &Connection, organisation: OrganisationId) -> Result<V
 }
 
 pub(super) fn anchors(db: &Connection, organisation: OrganisationId) -> Result<Vec<Anchor>, CatalogError> {
-    Ok(states::<Anchor>(db, organisation, ANCHOR)?.into_iter().map(|(_, anchor)| anchor).collect())
+    Ok(states::<Anchor>(db, organisation, Sort::Anchor)?.into_iter().map(|(_, anchor)| anchor).collect())
 }
 
 pub(super) fn health(db: &Connection, organisation: OrganisationId) -> Result<Vec<(EdgeId, EdgeHealth)>, CatalogError> {
-    states(db, organisation, HEALTH)
+    states(db, organisation, Sort::Health)
 }
 
 pub(super) fn segments(
@@ -115,7 +100,7 @@ pub(super) fn segments(
                AND stream = ?4 AND start_us < ?5 AND start_us > ?6 AND end_us >= ?7 ORDER BY start_us LIMIT ?8";
     let values = params![
         organisation.as_bytes(),
-        SEGMENT,
+        Sort::Segment as i64,
         camera.as_bytes(),
         stream as i32,
         to.0,
@@ -157,25 +142,16 @@ pub(super) fn gaps(
     to: WallTime,
 ) -> Result<Vec<GapRow>, CatalogError> {
     let sql = "SELECT start_us, end_us, state FROM object WHERE organisation = ?1 AND kind = ?2 AND camera = ?3 \
-               AND start_us < ?4 ORDER BY start_us LIMIT ?5";
-    let values = params![organisation.as_bytes(), GAP, camera.as_bytes(), to.0, MAX_ROWS];
+               AND start_us < ?4 AND end_us >= ?5 ORDER BY start_us LIMIT ?6";
+    let values = params![organisation.as_bytes(), Sort::Gap as i64, camera.as_bytes(), to.0, from.0, MAX_ROWS];
     let found = rows(db, "read gaps", sql, values, |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
+        Ok((WallTime(row.get(0)?), WallTime(row.get(1)?), row.get::<_, Vec<u8>>(2)?))
     })?;
     let mut gaps = Vec::new();
     for (start, end, state) in found {
         let gap: Gap = message(state)?;
-        let (stream, cause) = (gap.stream(), gap.cause());
-        if gap.ongoing || end >= from.0 {
-            gaps.push(GapRow {
-                camera,
-                stream,
-                start: WallTime(start),
-                end: WallTime(end),
-                ongoing: gap.ongoing,
-                cause,
-            });
-        }
+        let (stream, cause, ongoing) = (gap.stream(), gap.cause(), end == GOES_ON);
+        gaps.push(GapRow { camera, stream, start, end: if ongoing { to } else { end }, ongoing, cause });
     }
     Ok(gaps)
 }

@@ -47,6 +47,7 @@ pub struct GapRow {
     pub camera: CameraId,
     pub stream: Stream,
     pub start: WallTime,
+    /// While it goes on: the end of the interval that was asked for.
     pub end: WallTime,
     pub ongoing: bool,
     pub cause: CameraCondition,

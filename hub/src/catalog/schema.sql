@@ -38,7 +38,8 @@ CREATE TABLE token (
     PRIMARY KEY (organisation, secret_hash)
 ) WITHOUT ROWID;
 
--- Sequences of a box's epoch that are held: disjoint ranges, inclusive.
+-- Sequences of a box's epoch that are held, or that the box has said it will never send: disjoint ranges,
+-- inclusive.
 CREATE TABLE held (
     organisation BLOB NOT NULL,
     edge         BLOB NOT NULL,
@@ -46,6 +47,16 @@ CREATE TABLE held (
     first        INTEGER NOT NULL,
     last         INTEGER NOT NULL,
     PRIMARY KEY (organisation, edge, epoch, first)
+) WITHOUT ROWID;
+
+-- Epochs of a box, and how many of its reports were accepted, each sequence once. A box that was
+-- acknowledged more often speaks to a restored catalogue.
+CREATE TABLE epoch (
+    organisation BLOB NOT NULL,
+    edge         BLOB NOT NULL,
+    epoch        BLOB NOT NULL,
+    accepted     INTEGER NOT NULL,
+    PRIMARY KEY (organisation, edge, epoch)
 ) WITHOUT ROWID;
 
 -- Reports that could not be read, with the reason: acknowledged, so that the box's outbox moves on.

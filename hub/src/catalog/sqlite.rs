@@ -1,8 +1,9 @@
 //! The catalogue in SQLite (WAL, synchronous = FULL), its one connection on its own thread.
 
+use super::held::HeldCache;
 use super::ingest::{self, Sealed};
 use super::owner::Owner;
-use super::{Anchors, Answer, Camera, Catalog, CatalogError, Derived, EdgeRow, GapRow, NewToken, Ranges, Redeemed};
+use super::{Anchors, Answer, Camera, Catalog, CatalogError, Derived, EdgeRow, GapRow, Held, NewToken, Redeemed};
 use super::{SegmentRow, reading, registry};
 use campanile_proto::edge::v1::{Ack, EdgeHealth, Report, report::Body};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, Incarnation, OrganisationId};
@@ -29,6 +30,7 @@ pub(super) struct SqliteCatalog {
 pub(super) struct State {
     pub db: Connection,
     pub organisation: OrganisationId,
+    pub held: HeldCache,
 }
 
 pub(super) fn failed(attempt: &'static str) -> impl Fn(rusqlite::Error) -> CatalogError {
@@ -70,7 +72,8 @@ impl SqliteCatalog {
         for anchor in reading::anchors(&db, organisation)? {
             anchors.add(&anchor);
         }
-        let state = Owner::spawn("catalog", State { db, organisation }).map_err(|_| CatalogError::Gone)?;
+        let state = Owner::spawn("catalog", State { db, organisation, held: HeldCache::default() })
+            .map_err(|_| CatalogError::Gone)?;
         Ok(Self { state, incarnation, derived, anchors, owners: Arc::new(RwLock::new(owners)) })
     }
 
@@ -145,12 +148,12 @@ impl Catalog for SqliteCatalog {
         Box::pin(self.take_in(edge, reports))
     }
 
-    fn held(&self, edge: EdgeId, epoch: Epoch) -> Answer<'_, Ranges> {
-        self.call(move |state| reading::held(&state.db, state.organisation, edge, epoch))
+    fn held(&self, edge: EdgeId, epoch: Epoch) -> Answer<'_, Held> {
+        self.call(move |state| ingest::held(state, edge, epoch))
     }
 
-    fn settle(&self, edge: EdgeId, epoch: Epoch, through: u64) -> Answer<'_, ()> {
-        self.call(move |state| ingest::settle(state, edge, epoch, through))
+    fn settle(&self, edge: EdgeId, epoch: Epoch, through: u64, more_accepted: u64) -> Answer<'_, ()> {
+        self.call(move |state| ingest::settle(state, edge, epoch, through, more_accepted))
     }
 
     fn cameras(&self) -> Answer<'_, Vec<Camera>> {

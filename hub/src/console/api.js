@@ -1,1 +1,57 @@
+// Speaking with the hub: JSON, problems as they come, lines of a stream.
 
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.sentence || "");
+    this.status = status;
+    this.code = body.code || "UNKNOWN";
+    this.field = body.field;
+    this.clause = body.clause;
+  }
+}
+
+async function send(method, path, body, signal) {
+  const options = { method, signal, credentials: "same-origin", headers: {} };
+  if (body !== undefined) {
+    options.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { code: "HUB_UNREACHABLE" });
+  }
+  if (response.ok) return response;
+  let said = {};
+  try { said = await response.json(); } catch { /* a proxy's page says nothing we could show */ }
+  throw new Problem(response.status, said);
+}
+
+export async function get(path) {
+  return (await send("GET", path)).json();
+}
+
+export async function post(path, body) {
+  return (await send("POST", path, body)).json();
+}
+
+export async function remove(path) {
+  await send("DELETE", path);
+}
+
+// Calls `begin` with the request's id, then `take` with each line's value as it arrives.
+export async function postLines(path, body, begin, take, signal) {
+  const response = await send("POST", path, body, signal);
+  begin(response.headers.get("campanile-request-id"));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line) take(JSON.parse(line));
+  }
+}

@@ -1,1 +1,88 @@
+// Playing an event: a playback at the hub, its HLS in the browser's own player.
 
+import { post, remove } from "./api.js";
+import { clock, dayAndMinute } from "./time.js";
+import { sentence } from "./words.js";
+
+const BEFORE_MS = 5000;
+const AFTER_MS = 10000;
+const HLS = "application/vnd.apple.mpegurl";
+
+export class Player {
+  constructor(root) {
+    this.root = root;
+    this.video = root.querySelector("video");
+    this.title = root.querySelector("#player-title");
+    this.state = root.querySelector("#player-state");
+    this.time = root.querySelector("#player-time");
+    root.querySelector("#player-close").addEventListener("click", () => this.close());
+    this.video.addEventListener("error", () => this.failed());
+    this.video.addEventListener("playing", () => this.say(""));
+    this.video.addEventListener("waiting", () => this.say("Sto caricando…"));
+    this.video.addEventListener("timeupdate", () => this.showTime());
+  }
+
+  async open(line, hit, reason) {
+    await this.close();
+    const turn = this.turn = Symbol();
+    this.root.hidden = false;
+    this.root.scrollIntoView({ block: "nearest" });
+    this.title.textContent = `${hit.camera_name} — ${line.organisation}`;
+    this.kept = hit.kept_until;
+    this.say("Chiedo le immagini…");
+    if (!this.video.canPlayType(HLS)) {
+      this.say("Questo browser non riproduce HLS: usa Chromium, Chrome o Safari aggiornati.", true);
+      return;
+    }
+    try {
+      const from = new Date(new Date(hit.start).getTime() - BEFORE_MS).toISOString();
+      const to = new Date(new Date(hit.end).getTime() + AFTER_MS).toISOString();
+      const opened = await post("/api/v1/playbacks", {
+        organisation: line.organisation_id, camera: hit.camera, from, to, ...reason,
+      });
+      if (turn !== this.turn) return void remove(`/api/v1/playbacks/${opened.id}`).catch(() => {});
+      this.id = opened.id;
+      this.start = new Date(opened.start);
+      this.video.src = opened.master;
+      await this.video.play().catch(() => this.say("Premi ▶ per iniziare."));
+    } catch (problem) {
+      if (turn === this.turn) this.say(sentence(problem), true);
+    }
+  }
+
+  failed() {
+    if (!this.video.getAttribute("src")) return;
+    const unsupported = this.video.error && this.video.error.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED;
+    this.say(unsupported
+      ? "Il browser non sa riprodurre questo formato (per esempio H.265), oppure la riproduzione è terminata."
+      : "La riproduzione si è interrotta: riaprila dal risultato.", true);
+  }
+
+  say(text, bad = false) {
+    this.state.textContent = text;
+    this.state.className = bad ? "notice bad" : "notice";
+    this.state.hidden = !text;
+  }
+
+  showTime() {
+    if (!this.start) return;
+    const at = new Date(this.start.getTime() + this.video.currentTime * 1000);
+    this.time.textContent = `${clock(at)} · conservato fino a ${dayAndMinute(this.kept)}`;
+  }
+
+  get isOpen() {
+    return !this.root.hidden;
+  }
+
+  async close() {
+    this.turn = null;
+    this.root.hidden = true;
+    this.video.removeAttribute("src");
+    this.video.load();
+    this.time.textContent = "";
+    this.start = null;
+    const id = this.id;
+    this.id = null;
+    if (id) await remove(`/api/v1/playbacks/${id}`).catch(() => {});
+  }
+}

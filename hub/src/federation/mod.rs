@@ -9,8 +9,10 @@
 
 mod agreement;
 mod answer;
+mod arrivals;
 mod ask;
 mod connect;
+mod contact;
 mod diplomacy;
 mod directory;
 mod error;

@@ -7,7 +7,7 @@ use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, EventId, RunId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{Act, Stream};
 use futures::future::BoxFuture;
 
 /// What a search looks for; `cameras` is never empty and all of it is granted.
@@ -62,6 +62,8 @@ impl Entry {
 pub trait Owner: Send + Sync + 'static {
     /// The door: its register entry is durable when this returns.
     fn enter(&self, request: Request) -> BoxFuture<'_, Result<Entry, Refusal>>;
+    /// Registers what was refused before the door could judge it: who asked, for what, and the code.
+    fn note_refused(&self, act: Act, who: String, code: String) -> BoxFuture<'_, ()>;
     fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<SearchHit>, NotReleased>>;
     fn cards(&self, cameras: Vec<CameraId>) -> BoxFuture<'_, Result<Vec<CameraCard>, NotReleased>>;
     fn picture(&self, event: EventId) -> BoxFuture<'_, Result<Option<Picture>, NotReleased>>;

@@ -12,7 +12,7 @@ use campanile_proto::federation::v1::{CameraCard, Listing, SearchHit, SignedEnve
 use campanile_proto::ids::{CameraId, EventId, RunId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{Act, Stream};
 use futures::future::BoxFuture;
 
 fn not_released<E>(what: &'static str, kind: fn(&E) -> Kind) -> impl FnOnce(E) -> NotReleased
@@ -25,6 +25,10 @@ where
 impl Owner for Hub {
     fn enter(&self, request: Request) -> BoxFuture<'_, Result<Entry, Refusal>> {
         Box::pin(async move { Ok(Entry::of(self.door.enter(request).await?)) })
+    }
+
+    fn note_refused(&self, act: Act, who: String, code: String) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.door.note(act, &who, &code).await })
     }
 
     fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<SearchHit>, NotReleased>> {

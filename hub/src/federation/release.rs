@@ -16,6 +16,7 @@ use campanile_proto::federation::v1::{
 };
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
+use campanile_proto::types::v1::Act;
 use std::sync::Arc;
 
 /// Of one part of a group: half a MiB, so that a revocation acts between two.
@@ -30,8 +31,24 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Lets one request for access in.
+    /// Lets one request for access in. Whatever refuses it, the register has an entry.
     async fn admit(&self, right: Right, action: Action) -> Result<(Access, Entry), Refusal> {
+        let access = match self.judge(right).await {
+            Ok(access) => access,
+            Err(refusal) => {
+                let who = Principal::Partner { organisation: self.partner.id }.label();
+                let act = action.act().unwrap_or(Act::Unspecified);
+                self.owner.note_refused(act, who, refusal.code.clone()).await;
+                return Err(refusal);
+            }
+        };
+        let interval = (access.from, access.to);
+        let entry = self.owner.enter(self.at_door(action, &access, interval, access.expires)).await?;
+        Ok((access, entry))
+    }
+
+    /// Reads and checks, and notes the request as seen.
+    async fn judge(&self, right: Right) -> Result<Access, Refusal> {
         let wire: AccessRequest = request::open(self.envelope)?;
         let now = self.federation.clock.utc();
         let access = request::check_access(&wire, self.partner.id, self.federation.identity.id, now)?;
@@ -40,16 +57,13 @@ impl Asked<'_> {
         }
         let remembered = access.expires.plus_micros(request::MAX_TERM_US);
         match self.federation.store.first_seen(self.partner.id, access.id, remembered, now).await {
-            Ok(true) => {}
-            Ok(false) => return Err(refusal(refuse::REPLAYED, "this request was answered already; send a fresh one")),
+            Ok(true) => Ok(access),
+            Ok(false) => Err(refusal(refuse::REPLAYED, "this request was answered already; send a fresh one")),
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "request not noted");
-                return Err(unavailable());
+                Err(unavailable())
             }
         }
-        let interval = (access.from, access.to);
-        let entry = self.owner.enter(self.at_door(action, &access, interval, access.expires)).await?;
-        Ok((access, entry))
     }
 
     fn at_door(&self, action: Action, access: &Access, interval: (WallTime, WallTime), expires: WallTime) -> Request {

@@ -3,7 +3,7 @@
 use super::session::message;
 use super::sessions::{Claim, Live};
 use super::{EnrolError, Fleet, FleetError};
-use crate::catalog::{CatalogError, EdgeStanding};
+use crate::catalog::{CatalogError, EdgeStanding, Held};
 use campanile_proto::edge::v1::{Desired, EdgeMessage, Hello, HubMessage, Replay, Welcome, edge_message, hub_message};
 use campanile_proto::ids::{BootId, EdgeId, Epoch};
 use campanile_proto::time::MICROS_PER_HOUR;
@@ -16,10 +16,15 @@ const PROTOCOL: u32 = 1;
 /// Versions of software and features are shown to people.
 const MAX_TEXT: usize = 100;
 
+/// Ranges a welcome names, the newest: what it leaves out the box sends again, and it counts once.
+const MAX_HELD_RANGES: usize = 4_096;
+
 /// What a session starts from.
 pub(super) struct Opening {
     pub next_sequence: u64,
     pub acknowledged_through: u64,
+    /// Reports that were acknowledged once and are not held.
+    pub lost: u64,
     /// A replay was asked for.
     pub replay: bool,
 }
@@ -61,6 +66,16 @@ impl Rejected {
     }
 }
 
+/// Whether the box was acknowledged what the catalogue does not hold: it was restored from an older copy. A
+/// box that does not count is taken at the highest sequence, which can ask for too much and never too little
+/// once it has reported anything since.
+fn lost_some(held: &Held, hello: &Hello) -> bool {
+    match hello.acknowledged_count {
+        0 => held.ranges.highest().unwrap_or(0) < hello.acknowledged_through,
+        count => held.accepted < count,
+    }
+}
+
 impl Fleet {
     pub(super) async fn open_session<E, S>(
         &self,
@@ -84,7 +99,7 @@ impl Fleet {
             return Err(Rejected::Protocol { oldest: hello.oldest_protocol, newest: hello.newest_protocol });
         }
         let held = self.0.catalog.held(edge, epoch).await.map_err(Rejected::Catalog)?;
-        if let Some(highest) = held.highest().filter(|highest| *highest >= hello.next_sequence) {
+        if let Some(highest) = held.ranges.highest().filter(|highest| *highest >= hello.next_sequence) {
             let reason = format!(
                 "its database went back in time: it would next report number {}, and {highest} is held already; \
                  a copy of the box, or a restored one",
@@ -98,14 +113,23 @@ impl Fleet {
             self.0.sessions.leave(&live);
             return Err(rejected);
         }
-        let replay = !held.complete_through(hello.acknowledged_through);
-        let opening =
-            Opening { next_sequence: hello.next_sequence, acknowledged_through: hello.acknowledged_through, replay };
+        let replay = lost_some(&held, &hello);
+        if !replay && hello.acknowledged_through > 0 {
+            // Holes are revisions that newer ones took the place of: they join what is around them.
+            let through = hello.acknowledged_through.min(hello.next_sequence.saturating_sub(1));
+            self.0.catalog.settle(edge, epoch, through, 0).await.map_err(Rejected::Catalog)?;
+        }
+        let opening = Opening {
+            next_sequence: hello.next_sequence,
+            acknowledged_through: hello.acknowledged_through,
+            lost: hello.acknowledged_count.saturating_sub(held.accepted),
+            replay,
+        };
         let welcome = Welcome {
             protocol: PROTOCOL,
             features: Vec::new(),
             catalogue_incarnation: self.0.catalog.incarnation().into(),
-            held: held.wire(),
+            held: held.ranges.newest(MAX_HELD_RANGES),
         };
         let told = self.tell_first(edge, &hello, welcome, replay, out).await;
         if let Err(rejected) = told {

@@ -111,7 +111,9 @@ impl Talk {
     /// Until one side ends it; answers why.
     async fn run<E: std::fmt::Display>(mut self, mut inbound: Inbound<E>) -> String {
         let mut keys = self.fleet.0.keys.subscribe();
-        let mut time = tokio::time::interval(self.fleet.0.terms.hub_time_every);
+        let every = self.fleet.0.terms.hub_time_every;
+        // The first went out with the welcome.
+        let mut time = tokio::time::interval_at(Instant::now() + every, every);
         let live = self.live.clone();
         loop {
             let next = tokio::select! {
@@ -231,8 +233,8 @@ impl Talk {
         if !(self.opening.replay && settles && newest >= self.opening.next_sequence) {
             return;
         }
-        let through = self.opening.acknowledged_through;
-        match self.fleet.0.catalog.settle(self.live.edge, self.live.epoch, through).await {
+        let Opening { acknowledged_through: through, lost, .. } = self.opening;
+        match self.fleet.0.catalog.settle(self.live.edge, self.live.epoch, through, lost).await {
             Ok(()) => self.opening.replay = false,
             Err(error) => warn!(edge = %self.live.edge, error = %Chain(&error), "replay not settled"),
         }

@@ -106,9 +106,15 @@ async fn search(call: Call<Wanted>) -> Result<Response, Problem> {
     let Call { web, pass, input: wanted, .. } = call;
     web.searches.open(&pass);
     let (lines, coming) = mpsc::channel::<Bytes>(16);
+    let request = pass.request_id().to_string();
     tokio::spawn(Running { web, pass, lines }.run(wanted));
     let stream = ReceiverStream::new(coming).map(Ok::<_, Infallible>);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+    // Thumbnails are asked for under it, and need not wait for the last partner.
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
+        (header::HeaderName::from_static("campanile-request-id"), request),
+    ];
+    Ok((headers, Body::from_stream(stream)).into_response())
 }
 
 /// A search whose answer is on its way; ends early when nobody reads any more.

@@ -83,6 +83,11 @@ async fn a_request_that_is_late_replayed_or_misdirected_is_refused() {
     let envelope = pair.sign(&request);
     assert_eq!(pair.send(envelope.clone(), &request, private.clone()).await, "ok");
     assert_eq!(pair.send(envelope, &request, private).await, "REPLAYED");
+
+    let leaves = pair.firenze.leaves().await;
+    let refusals: Vec<_> = leaves.iter().filter(|leaf| leaf.0 == Phase::Refused).map(|leaf| leaf.2.as_str()).collect();
+    let expected = ["EXPIRED", "EXPIRED", "WRONG_AUDIENCE", "MALFORMED", "NO_AGREEMENT", "MALFORMED", "REPLAYED"];
+    assert_eq!(refusals, expected, "every refusal leaves its entry");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use campanile_proto::federation::v1::{
 use campanile_proto::ids::{AgreementId, CameraId, EventId, RequestId, RunId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::{MICROS_PER_HOUR, MICROS_PER_SECOND, SimClock, WallTime};
-use campanile_proto::types::v1::{Phase, Stream};
+use campanile_proto::types::v1::{Act, Phase, Stream};
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use std::sync::Mutex;
@@ -80,6 +80,10 @@ impl Drop for Town {
 impl Owner for Holdings {
     fn enter(&self, request: Request) -> BoxFuture<'_, Result<Entry, Refusal>> {
         Box::pin(async move { Ok(Entry::of(self.door.enter(request).await?)) })
+    }
+
+    fn note_refused(&self, act: Act, who: String, code: String) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.door.note(act, &who, &code).await })
     }
 
     fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<SearchHit>, NotReleased>> {

@@ -192,6 +192,7 @@ impl TestBox {
             epoch: self.epoch.into(),
             next_sequence,
             acknowledged_through,
+            acknowledged_count: acknowledged_through,
             boot_id: self.boot.into(),
             software: "script".to_owned(),
             ..Hello::default()
