@@ -4,6 +4,8 @@
 //! Does not belong here: anything done at a site (`edge-agent`), anything both must agree on (`proto`).
 //! Invariant: nothing is shown, searched or released that did not pass `access::decide` first.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod access;
 pub mod catalog;
 pub mod config;

@@ -5,6 +5,8 @@
 //! Does not belong here: anything only one of them does (recording, storing, deciding, showing).
 //! Invariant: what a released version wrote is read by every later one (`golden/`).
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod grid;
 pub mod ids;
 pub mod kind;

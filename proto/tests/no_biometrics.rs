@@ -1,6 +1,8 @@
 //! No biometrics: no name in the contract and no package in the dependency tree speaks of recognising a
 //! person by the body. Each scan is shown to find what is planted.
 
+#![allow(clippy::unwrap_used)]
+
 use campanile_proto::DESCRIPTORS;
 use prost::Message;
 use prost_types::{

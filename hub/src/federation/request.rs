@@ -166,7 +166,7 @@ pub fn check_leased(
     for_us(&wire.audience_id, us)?;
     from_signer(&wire.requester_id, signer)?;
     let age = now.0.saturating_sub(wire.issued_us);
-    if age >= MAX_TERM_US || age < -MAX_AHEAD_US {
+    if !(-MAX_AHEAD_US..MAX_TERM_US).contains(&age) {
         return Err(expired());
     }
     Ok(Leased {

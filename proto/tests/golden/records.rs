@@ -71,7 +71,7 @@ pub fn footer() -> SegmentFooter {
     SegmentFooter {
         fragment_count: 600,
         payload_bytes: 150_000_000,
-        table: vec![entry.clone(), TableEntry { index: 601, starts_with_key: false, ..entry }],
+        table: vec![entry, TableEntry { index: 601, starts_with_key: false, ..entry }],
         closed: Some(instant()),
         last_link: hash(0x11),
         edge_signature: Bytes::from_static(b"ECDSA P-256, DER"),
