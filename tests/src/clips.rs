@@ -1,6 +1,6 @@
 //! Every clip of a folder as a camera: recorded, indexed, found, played back whole.
 
-use crate::demo::{clips_in, flatten, hits, micros_now, search};
+use crate::demo::{clips_in, hits, micros_now, search};
 use crate::proof::audit;
 use crate::rig::{Rig, play};
 use crate::roster::{BoxPlan, Camera, Picture};

@@ -34,7 +34,12 @@ struct CameraTable {
     sub: Option<String>,
     username: String,
     password_file: PathBuf,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignore: Vec<Vec<(f64, f64)>>,
 }
+
+/// Where a generated scene carries its strip, as a real camera its clock: bottom left.
+const STRIP: [(f64, f64); 4] = [(0.0, 0.945), (0.41, 0.945), (0.41, 1.0), (0.0, 1.0)];
 
 impl EdgeBox {
     /// Writes the box's configuration and secrets into `folder`.
@@ -118,5 +123,6 @@ fn table(camera: &Camera, folder: &Path, simcam: Option<&Simcam>) -> Result<Came
         sub,
         username,
         password_file,
+        ignore: if matches!(camera.picture, Picture::Scene { .. }) { vec![STRIP.to_vec()] } else { Vec::new() },
     })
 }

@@ -6,6 +6,11 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// What `campanile-simcam audit --json` says.
+#[derive(Deserialize)]
+struct Answer {
+    report: Audit,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct Audit {
     /// Access units the log has for the file's interval.
@@ -14,12 +19,14 @@ pub struct Audit {
     pub found: u64,
     pub missing: Vec<serde_json::Value>,
     pub foreign: Vec<serde_json::Value>,
+    /// Sent, but not where they stand in the file.
+    pub out_of_order: u64,
 }
 
 impl Audit {
-    /// Nothing missing, nothing foreign, and something there.
+    /// Nothing missing, nothing foreign, nothing misplaced, and something there.
     pub fn is_exact(&self) -> bool {
-        self.found > 0 && self.found == self.expected && self.missing.is_empty() && self.foreign.is_empty()
+        self.found > 0 && self.found == self.expected && self.missing.is_empty() && self.foreign.is_empty() && self.out_of_order == 0
     }
 }
 
@@ -31,5 +38,7 @@ pub fn audit(log: &Path, file: &Path, from_us: i64, to_us: i64) -> Result<Audit>
     let output = run_to_end("campanile-simcam", &arguments)?;
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_str(said.trim()).with_context(|| format!("the audit of {file} said: {said}{complaint}"))
+    let answer: Answer =
+        serde_json::from_str(said.trim()).with_context(|| format!("the audit of {file} said: {said}{complaint}"))?;
+    Ok(answer.report)
 }
