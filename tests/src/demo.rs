@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds of footage carried across the border.
 const PLAYED_SECONDS: i64 = 30;
+/// From a box's start to its cameras' names at the hub.
+const REPORTED_WITHIN: Duration = Duration::from_secs(30);
 /// From a camera's first frame to a motion episode at its hub, the scenes' quiet start included.
 const INDEXED_WITHIN: Duration = Duration::from_secs(120);
 /// Wall-clock slack at the edges of an interval: sending, arrival and the smoothing of the time line.
@@ -93,7 +95,9 @@ pub fn run(wanted: &Wanted) -> Result<Running> {
             town.start_boxes(simcam.as_ref())?;
         }
         let boxes: usize = towns.iter().map(|town| town.boxes.len()).sum();
-        Ok(((), format!("{boxes} boxes")))
+        // The agreement names cameras: each town must know its own.
+        let cameras = towns.iter().map(wait_for_cameras).sum::<Result<usize>>()?;
+        Ok(((), format!("{boxes} boxes, {cameras} cameras")))
     })?;
     let [prato, firenze] = towns.as_slice() else { bail!("the demo has two towns") };
     steps.step("agreement: drawn up in Prato, signed by both", || sign_agreement(prato, firenze))?;
@@ -131,6 +135,17 @@ fn make(folder: &Path, name: &str) -> Result<PathBuf> {
 /// A search with purpose and case number.
 pub fn search<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["search", "--purpose", "urban-security", "--case", CASE], more].concat()
+}
+
+/// Waits until every camera of a town is reported; gives their number.
+fn wait_for_cameras(town: &Town) -> Result<usize> {
+    let planned: usize = town.plan.boxes.iter().map(|one| one.cameras.len()).sum();
+    until(&format!("{planned} cameras reported in {}", town.plan.name), REPORTED_WITHIN, || {
+        match town.json(&["cameras"]) {
+            Ok(rows) if rows.iter().flat_map(flatten).count() >= planned => Ok(planned),
+            other => Err(format!("{other:?}")),
+        }
+    })
 }
 
 /// Prato pins Firenze, Firenze pins Prato, Prato proposes and signs, Firenze reads and signs.

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use campanile_tests::camera_list::address_problem;
 use campanile_tests::demo::{Running, Wanted, run};
 use clap::{Parser, Subcommand};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -89,14 +90,11 @@ fn show(wanted: &Wanted) -> Result<()> {
 /// Before the sender's message is taken Ctrl-C ends us at once (the kernel then ends our children); the message
 /// is taken on the Ctrl-C after everything stands, and sending it waits until then.
 fn on_ctrl_c(once: bool) -> Result<SyncSender<()>> {
-    // Blocked before any other thread exists, so that a Ctrl-C is read in one place.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().context("cannot block signals")?;
+    // A handler, not a blocked signal: what is blocked here would be blocked in every process we start.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot take signals")?;
     let (sender, receiver) = sync_channel(0);
     std::thread::spawn(move || {
-        let _ = signals.wait();
+        signals.forever().next();
         // A rendezvous: somebody is sending only once everything stands.
         if once || receiver.recv_timeout(STANDS_WITHIN).is_err() {
             eprintln!("interrupted");

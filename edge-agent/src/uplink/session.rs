@@ -34,10 +34,11 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 const MIN_WAIT: Duration = Duration::from_secs(1);
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// A thousand boxes whose hub comes back are all there within this.
+const MAX_WAIT: Duration = Duration::from_secs(15);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
 /// A session that lasted this long was a good one: the next attempt does not wait long.
-const GOOD_SESSION: Duration = Duration::from_secs(60);
+const GOOD_SESSION: Duration = Duration::from_secs(10);
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 /// The hub's time is written down as an anchor this often; it comes each minute.
 const ANCHOR_INTERVAL_US: i64 = 600_000_000;

@@ -34,13 +34,13 @@ impl Problem {
         Self::new(Kind::NotFound, "NOT_FOUND", "there is nothing here under this name")
     }
 
-    /// An error of the hub: what happened goes to the log with all its causes, its first line to the asker
-    /// unless it is our own fault.
+    /// An error of the hub, with its causes: to the log, and to the asker, who is one of our own people, unless it
+    /// is our own fault.
     pub fn of(attempt: &'static str, kind: Kind, error: &(dyn std::error::Error + 'static)) -> Self {
         warn!(error = %Chain(error), attempt, "request not served");
         match kind {
             Kind::Internal => Self::new(kind, "INTERNAL", "the hub could not do it; its log says why"),
-            kind => Self::new(kind, code(kind), error.to_string()),
+            kind => Self::new(kind, code(kind), Chain(error).to_string()),
         }
     }
 }
