@@ -12,8 +12,8 @@ pub enum CameraListError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} holds passwords and has mode {mode:04o}; type: chmod 600 {}", path.display(), path.display())]
     Mode { path: PathBuf, mode: u32 },
-    #[error("{}: {source}", path.display())]
-    Syntax { path: PathBuf, source: toml::de::Error },
+    #[error("{} line {line}: {reason}", path.display())]
+    Syntax { path: PathBuf, line: usize, reason: String },
     #[error("{}:\n  {}", path.display(), problems.join("\n  "))]
     Values { path: PathBuf, problems: Vec<String> },
 }
@@ -43,7 +43,7 @@ pub fn read(path: &Path) -> Result<Vec<(String, Picture)>, CameraListError> {
         return Err(CameraListError::Mode { path: owned(), mode });
     }
     let text = std::fs::read_to_string(path).map_err(read_error)?;
-    let list: RawList = toml::from_str(&text).map_err(|source| CameraListError::Syntax { path: owned(), source })?;
+    let list: RawList = toml::from_str(&text).map_err(|error| syntax(path, &text, &error))?;
     let mut problems = Vec::new();
     if list.camera.is_empty() {
         problems.push("camera: none is listed; add a [[camera]]".to_owned());
@@ -64,6 +64,13 @@ pub fn read(path: &Path) -> Result<Vec<(String, Picture)>, CameraListError> {
     let real =
         |c: RawCamera| (c.name, Picture::Real { main: c.main, sub: c.sub, username: c.username, password: c.password });
     Ok(list.camera.into_iter().map(real).collect())
+}
+
+/// The parser's own display quotes the line, which may hold a password.
+fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> CameraListError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    CameraListError::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() }
 }
 
 /// What is wrong with an address, without repeating it: it may hold a password.
@@ -94,6 +101,14 @@ mod tests {
         let error = list(GOOD, 0o644).unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
         assert_eq!(list(GOOD, 0o600).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_password_on_a_broken_line_is_not_repeated() {
+        let error = list("[[camera]]\nname='Ponte'\npassword='geheim'x\n", 0o600).unwrap_err();
+        let said = format!("{error} {error:?}");
+        assert!(said.contains("line 3"), "{said}");
+        assert!(!said.contains("geheim"), "{said}");
     }
 
     #[test]

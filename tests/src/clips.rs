@@ -48,6 +48,7 @@ fn camera(number: u32, name: String, picture: Picture) -> Camera {
         latitude: 0.0,
         longitude: 0.0,
         codec: "h264",
+        transport: "tcp",
         picture,
     }
 }

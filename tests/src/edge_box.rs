@@ -1,7 +1,7 @@
 //! One box as a process.
 
 use crate::process::{Process, run_to_end};
-use crate::roster::{BoxPlan, Camera, Picture, to_toml};
+use crate::roster::{BoxPlan, Camera, Picture, SceneSize, to_toml};
 use crate::simcam::{Simcam, write_private};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -34,12 +34,18 @@ struct CameraTable {
     sub: Option<String>,
     username: String,
     password_file: PathBuf,
+    transport: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ignore: Vec<Vec<(f64, f64)>>,
 }
 
-/// Where a generated scene carries its strip, as a real camera its clock: bottom left.
-const STRIP: [(f64, f64); 4] = [(0.0, 0.945), (0.41, 0.945), (0.41, 1.0), (0.0, 1.0)];
+/// Where a generated scene carries its strip, as a real camera its clock: bottom left of the sub-stream.
+fn strip_area(size: SceneSize) -> Vec<(f64, f64)> {
+    let (width, height) = size.sub_stream();
+    let (_, top, strip_width, _) = campanile_sim::strip::area(width, height);
+    let (top, right) = (top as f64 / height as f64, strip_width as f64 / width as f64);
+    vec![(0.0, top), (right, top), (right, 1.0), (0.0, 1.0)]
+}
 
 impl EdgeBox {
     /// Writes the box's configuration and secrets into `folder`.
@@ -123,6 +129,10 @@ fn table(camera: &Camera, folder: &Path, simcam: Option<&Simcam>) -> Result<Came
         sub,
         username,
         password_file,
-        ignore: if matches!(camera.picture, Picture::Scene { .. }) { vec![STRIP.to_vec()] } else { Vec::new() },
+        ignore: match &camera.picture {
+            Picture::Scene { size, .. } => vec![strip_area(*size)],
+            Picture::Clip(_) | Picture::Real { .. } => Vec::new(),
+        },
+        transport: camera.transport,
     })
 }

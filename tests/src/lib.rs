@@ -12,6 +12,7 @@ pub mod process;
 pub mod proof;
 pub mod rig;
 pub mod roster;
+pub mod scan;
 pub mod simcam;
 pub mod steps;
 pub mod tidy;

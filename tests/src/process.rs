@@ -29,6 +29,22 @@ pub fn run_to_end(name: &str, arguments: &[&str]) -> Result<Output> {
         .with_context(|| format!("cannot run {name}"))
 }
 
+/// Living children of process `parent` that have `argument` on their command line.
+pub fn children(parent: u32, argument: &str) -> Result<Vec<Pid>> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).context("the parent is gone")?;
+    let mut found = Vec::new();
+    for task in tasks.flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()) {
+                found.push(Pid::from_raw(child.parse().context("a child has a number")?));
+            }
+        }
+    }
+    Ok(found)
+}
+
 pub struct Process {
     name: String,
     log: PathBuf,
@@ -63,6 +79,11 @@ impl Process {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it said last.
+    pub fn last_line(&self) -> String {
+        self.log().lines().next_back().unwrap_or("nothing said yet").to_owned()
     }
 
     /// Fails, with the end of the log, if the process has ended.

@@ -5,7 +5,7 @@ use crate::edge_box::EdgeBox;
 use crate::roster::{BoxPlan, Camera, Picture, SceneSize, TownPlan};
 use crate::simcam::Simcam;
 use crate::town::Town;
-use crate::until::until;
+use crate::until::{until, until_each};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// A search, and what it writes into the register, is not asked for twenty times a second.
+const SEARCH_PAUSE: Duration = Duration::from_millis(400);
 /// A busy machine, a scene with a quiet start.
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,7 @@ pub fn small_camera(key: &str, number: u32, codec: &'static str) -> Camera {
         latitude: 43.88,
         longitude: 11.09,
         codec,
+        transport: "tcp",
         picture: Picture::Scene { seed: u64::from(number), light: "day", activity: "busy", size: SceneSize::Small },
     }
 }
@@ -81,19 +84,37 @@ pub fn own_events(town: &Town) -> Result<BTreeMap<String, Value>> {
     let answers = town.json(&search(&["--from", "-10m", "--own", "--limit", "500"]))?;
     let found = hits(&answers);
     let count = found.len();
-    let events: BTreeMap<String, Value> =
-        found.into_iter().map(|hit| (hit["event_id"].as_str().unwrap_or_default().to_owned(), hit.clone())).collect();
+    let named = |hit: &Value| Some((hit["event"].as_str()?.to_owned(), hit.clone()));
+    let events: BTreeMap<String, Value> = found
+        .into_iter()
+        .map(|hit| named(hit).with_context(|| format!("an event has no id: {hit}")))
+        .collect::<Result<_>>()?;
     anyhow::ensure!(events.len() == count, "an event is listed twice: {count} rows, {} events", events.len());
     Ok(events)
 }
 
 /// Waits until the hub has at least `count` events.
 pub fn wait_for_events(town: &Town, count: usize) -> Result<BTreeMap<String, Value>> {
-    until(&format!("{count} events at the hub of {}", town.plan.name), SOON, || match own_events(town) {
-        Ok(events) if events.len() >= count => Ok(events),
+    wait_for_more_events(town, &format!("{count} events"), |events| events.len() >= count)
+}
+
+/// Waits until the hub's events satisfy `enough`.
+pub fn wait_for_more_events(
+    town: &Town,
+    what: &str,
+    enough: impl Fn(&BTreeMap<String, Value>) -> bool,
+) -> Result<BTreeMap<String, Value>> {
+    until_each(SEARCH_PAUSE, &format!("{what} at the hub of {}", town.plan.name), SOON, || match own_events(town) {
+        Ok(events) if enough(&events) => Ok(events),
         Ok(events) => Err(format!("{} events", events.len())),
         Err(error) => Err(format!("{error:#}")),
     })
+}
+
+/// UTC microseconds of a field of an answer.
+pub fn micros(value: &Value) -> Result<i64> {
+    let text = value.as_str().with_context(|| format!("{value} is no time"))?;
+    Ok(text.parse::<jiff::Timestamp>().with_context(|| format!("{text} is no time"))?.as_microsecond())
 }
 
 /// The row of a camera in `campanile-hub cameras --json`, by name.
@@ -152,7 +173,7 @@ pub fn play(asker: &Town, owner: &Town, camera: &str, from_us: i64, to_us: i64, 
 
 /// Plays the newest `seconds` that are whole; gives the interval played.
 pub fn play_newest(asker: &Town, owner: &Town, camera: &str, seconds: i64, file: &Path) -> Result<(i64, i64)> {
-    until(&format!("{seconds} s of {camera} played"), SOON, || {
+    until_each(SEARCH_PAUSE, &format!("{seconds} s of {camera} played"), SOON, || {
         let to = crate::demo::micros_now().map_err(|error| error.to_string())? - 3_000_000;
         let from = to - seconds * 1_000_000;
         play(asker, owner, camera, from, to, file).map(|_| (from, to)).map_err(|error| format!("{error:#}"))
@@ -169,7 +190,12 @@ pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         if kind.is_dir() {
             copy_folder(&source, &target)?;
         } else if kind.is_file() {
-            std::fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
+            match std::fs::copy(&source, &target) {
+                Ok(_) => {}
+                // What lives renames its files meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot copy {}", source.display())),
+            }
         }
     }
     Ok(())

@@ -22,6 +22,16 @@ pub enum SceneSize {
     Small,
 }
 
+impl SceneSize {
+    /// Width and height of the sub-stream in pixels.
+    pub fn sub_stream(self) -> (usize, usize) {
+        match self {
+            Self::Full => (640, 360),
+            Self::Small => (320, 180),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Camera {
     /// Short name: mount point, log name.
@@ -32,7 +42,10 @@ pub struct Camera {
     pub address: String,
     pub latitude: f64,
     pub longitude: f64,
+    /// Coding of a generated scene; a clip brings its own.
     pub codec: &'static str,
+    /// `tcp` or `udp`.
+    pub transport: &'static str,
     pub picture: Picture,
 }
 
@@ -120,6 +133,7 @@ fn generated(place: &Place, number: u32) -> Camera {
         latitude,
         longitude,
         codec: "h264",
+        transport: "tcp",
         picture: Picture::Scene { seed: u64::from(number), light, activity: "normal", size: SceneSize::Full },
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// Encoding eight scenes for the first time, on one slow core.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 
+const READY: &str = "ready.json";
+
 /// What `campanile-simcam` says of a camera once it serves.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Served {
@@ -25,6 +27,7 @@ pub struct Simcam {
     pub process: Process,
     pub served: Vec<Served>,
     pub logs: PathBuf,
+    folder: PathBuf,
     password: String,
 }
 
@@ -43,7 +46,8 @@ struct CameraTable<'a> {
     number: u32,
     username: &'a str,
     password: &'a str,
-    codec: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codec: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scene: Option<SceneTable<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,10 +92,9 @@ struct FileTable<'a> {
 impl Simcam {
     /// Serves the scenes and clips among `cameras` from `folder`; scenes are kept in `cache`.
     pub fn start(folder: &Path, cache: &Path, cameras: &[Camera]) -> Result<Self> {
-        let (logs, ready) = (folder.join("logs"), folder.join("ready.json"));
+        let (logs, ready) = (folder.join("logs"), folder.join(READY));
         std::fs::create_dir_all(&logs).context("cannot make the cameras' folder")?;
         std::fs::create_dir_all(cache).context("cannot make the scenes' folder")?;
-        let _ = std::fs::remove_file(&ready);
         let password = fresh_password()?;
         let config = folder.join("simcam.toml");
         let tables = cameras.iter().filter_map(|camera| table(camera, &password)).collect();
@@ -103,17 +106,22 @@ impl Simcam {
             camera: tables,
         })?;
         write_private(&config, &text)?;
-        let config_text = config.to_string_lossy().into_owned();
-        let mut process =
-            Process::start("campanile-simcam", &["serve", "--config", &config_text], &folder.join("simcam.log"))?;
-        until("the simulated cameras serve", READY_WITHIN, || {
-            if ready.exists() { Ok(()) } else { Err("no ready file") }.or_else(|state| {
-                process.still_runs().map_err(|error| format!("{state}: {error:#}")).and_then(|()| Err(state.to_owned()))
-            })
-        })?;
-        let served = std::fs::read(&ready).context("cannot read the cameras' addresses")?;
-        let served = serde_json::from_slice(&served).context("the cameras' addresses are not as agreed")?;
-        Ok(Self { process, served, logs, password })
+        let (process, served) = serve(folder)?;
+        Ok(Self { process, served, logs, folder: folder.to_owned(), password })
+    }
+
+    /// SIGKILL, and the same cameras again at the same addresses.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        let config = self.folder.join("simcam.toml");
+        let text = std::fs::read_to_string(&config).context("cannot read the cameras' configuration")?;
+        let mut table: toml::Table = toml::from_str(&text).context("the cameras' configuration is not TOML")?;
+        let served = self.served.first().context("no camera is served")?;
+        let address = served.main_url.trim_start_matches("rtsp://").split('/').next().unwrap_or_default();
+        table.insert("listen".to_owned(), toml::Value::String(address.to_owned()));
+        write_private(&config, &toml::to_string(&table)?)?;
+        (self.process, self.served) = serve(&self.folder)?;
+        Ok(())
     }
 
     /// Addresses and sign-in of one camera.
@@ -126,6 +134,20 @@ impl Simcam {
     pub fn log(&self, key: &str, stream: &str) -> PathBuf {
         self.logs.join(format!("{key}.{stream}.log"))
     }
+}
+
+/// Starts the process and waits until every camera answers.
+fn serve(folder: &Path) -> Result<(Process, Vec<Served>)> {
+    let ready = folder.join(READY);
+    let _ = std::fs::remove_file(&ready);
+    let config = folder.join("simcam.toml").to_string_lossy().into_owned();
+    let mut process = Process::start("campanile-simcam", &["serve", "--config", &config], &folder.join("simcam.log"))?;
+    until("the simulated cameras serve", READY_WITHIN, || {
+        process.still_runs().map_err(|error| format!("{error:#}"))?;
+        if ready.exists() { Ok(()) } else { Err(process.last_line()) }
+    })?;
+    let served = std::fs::read(&ready).context("cannot read the cameras' addresses")?;
+    Ok((process, serde_json::from_slice(&served).context("the cameras' addresses are not as agreed")?))
 }
 
 fn table<'a>(camera: &'a Camera, password: &'a str) -> Option<CameraTable<'a>> {
@@ -142,7 +164,7 @@ fn table<'a>(camera: &'a Camera, password: &'a str) -> Option<CameraTable<'a>> {
         number: camera.number,
         username: "campanile",
         password,
-        codec: camera.codec,
+        codec: scene.is_some().then_some(camera.codec),
         scene,
         file,
     })

@@ -28,8 +28,10 @@ pub struct Addresses {
 pub struct Town {
     pub plan: TownPlan,
     pub folder: PathBuf,
-    pub hub: Option<Process>,
     pub boxes: Vec<EdgeBox>,
+    pub hub: Option<Process>,
+    /// Where it last served: a hub that ended in order takes its file away, and comes back at the same ports.
+    last: Option<Addresses>,
 }
 
 #[derive(Serialize)]
@@ -66,7 +68,7 @@ impl Town {
             web: Listen { listen: "127.0.0.1:0" },
         })?;
         write_private(&folder.join("hub.toml"), &text)?;
-        Ok(Self { plan, folder, hub: None, boxes: Vec::new() })
+        Ok(Self { plan, folder, boxes: Vec::new(), hub: None, last: None })
     }
 
     pub fn data(&self) -> PathBuf {
@@ -80,18 +82,18 @@ impl Town {
     /// Starts the hub and waits until it serves. A hub that ran before keeps its ports, as a real one does.
     pub fn start_hub(&mut self) -> Result<()> {
         let ready = self.data().join("addresses.json");
-        let before = self.addresses().ok();
         let _ = std::fs::remove_file(&ready);
-        if let Some(before) = before {
-            self.keep_ports(&before)?;
+        if let Some(before) = &self.last {
+            self.keep_ports(before)?;
         }
         let log = self.folder.join("hub.log");
         let mut process = Process::start("campanile-hub", &["run", "--config", &self.config()], &log)?;
         let what = format!("the hub of {} serves", self.plan.name);
-        until(&what, READY_WITHIN, || {
+        let addresses = until(&what, READY_WITHIN, || {
             process.still_runs().map_err(|error| format!("{error:#}"))?;
-            self.addresses().map(|_| ()).map_err(|error| format!("{error:#}"))
+            self.addresses().map_err(|error| format!("{error:#}"))
         })?;
+        self.last = Some(addresses);
         self.hub = Some(process);
         Ok(())
     }

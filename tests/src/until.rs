@@ -8,7 +8,17 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks until `look` answers `Ok`; after `limit` fails with `what` and the last state it answered.
-pub fn until<T, S: Debug>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, S>) -> Result<T> {
+pub fn until<T, S: Debug>(what: &str, limit: Duration, look: impl FnMut() -> Result<T, S>) -> Result<T> {
+    until_each(PAUSE, what, limit, look)
+}
+
+/// The same for a look that costs something: `pause` lies between two.
+pub fn until_each<T, S: Debug>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> Result<T, S>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         match look() {
@@ -16,7 +26,7 @@ pub fn until<T, S: Debug>(what: &str, limit: Duration, mut look: impl FnMut() ->
             Err(state) if started.elapsed() >= limit => {
                 bail!("{what}: not within {limit:?}; last seen: {state:?}")
             }
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => std::thread::sleep(pause),
         }
     }
 }

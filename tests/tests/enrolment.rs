@@ -69,7 +69,7 @@ fn revocation_ends_a_live_session_within_five_seconds() -> Result<()> {
 fn bad_configuration_names_every_problem_and_exits_64() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let edge = folder.path().join("edge.toml");
-    let text_of = "config_version = 1\nname = ''\nstate_dir = 'relative'\nmedia_dir = '/tmp/x'\n[retention]\ndays = 9\n\
+    let text_of = "config_version = 1\nname = ''\nstate_dir = ''\nmedia_dir = '/tmp/x'\n[retention]\ndays = 9\n\
                    [[camera]]\nname = 'a'\nsite = ''\naddress = ''\nmain = 'rtsp://u:geheim@h/x'\nusername = 'u'\n";
     std::fs::write(&edge, text_of)?;
     let output = run_to_end("campanile-edge", &["check-config", "--config", &edge.to_string_lossy()])?;

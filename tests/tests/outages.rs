@@ -1,55 +1,152 @@
 //! Processes killed at any moment, databases lost and restored, boxes cloned.
 
-use anyhow::{Result, ensure};
-use campanile_tests::proof::audit;
+use anyhow::{Context, Result, ensure};
+use campanile_tests::demo::micros_now;
+use campanile_tests::process::children;
+use campanile_tests::proof::{Audit, audit};
 use campanile_tests::rig::{
-    Rig, camera_id, clone_box, copy_folder, edge_row, one_box, own_events, play_newest, small_camera, wait_for_edge,
-    wait_for_events,
+    Rig, SOON, camera_id, camera_row, clone_box, copy_folder, edge_row, micros, one_box, own_events, play, play_newest,
+    small_camera, wait_for_edge, wait_for_events, wait_for_more_events,
 };
+use campanile_tests::roster::Camera;
+use campanile_tests::town::Town;
 use campanile_tests::until::until;
-use std::collections::BTreeSet;
-use std::time::Duration;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-fn ids(events: &std::collections::BTreeMap<String, serde_json::Value>) -> BTreeSet<String> {
+/// Sending, arrival and the smoothing of the time line at the edges of an interval.
+const SLACK_US: i64 = 300_000;
+
+type Events = BTreeMap<String, Value>;
+
+fn ids(events: &Events) -> BTreeSet<String> {
     events.keys().cloned().collect()
 }
 
-#[test]
-fn killed_processes_come_back_and_no_event_is_lost_or_doubled() -> Result<()> {
+/// An event told again under another id is a double too.
+fn no_two_begin_together(events: &Events) -> Result<()> {
+    let begun: BTreeSet<String> = events.values().map(|hit| format!("{} {}", hit["camera"], hit["start"])).collect();
+    ensure!(begun.len() == events.len(), "{} events, {} beginnings: {events:#?}", events.len(), begun.len());
+    Ok(())
+}
+
+/// One camera, one box, one hub.
+fn one_camera() -> Result<(Camera, Rig, Town)> {
     let camera = small_camera("uno", 1, "h264");
     let rig = Rig::serving(std::slice::from_ref(&camera))?;
-    let mut town = rig.running_town("prato", one_box("cabinet", std::slice::from_ref(&camera)))?;
-    let before = ids(&wait_for_events(&town, 1)?);
+    let town = rig.running_town("prato", one_box("cabinet", std::slice::from_ref(&camera)))?;
+    Ok((camera, rig, town))
+}
 
+/// The whole seconds of [from, to) were recorded and are exactly what the newest client was sent.
+fn is_whole(rig: &Rig, town: &Town, camera: &Camera, from: i64, to: i64, name: &str) -> Result<Audit> {
+    let file = rig.path(name);
+    let id = camera_id(town, &camera.name)?;
+    until("the interval is played whole", SOON, || {
+        play(town, town, &id, from, to, &file).map_err(|error| format!("{error:#}"))
+    })?;
+    let found = audit(&newest_client(&rig.simcam.log(&camera.key, "main"))?, &file, from + SLACK_US, to - SLACK_US)?;
+    ensure!(found.is_exact(), "{found:?}");
+    Ok(found)
+}
+
+#[test]
+fn a_killed_box_comes_back_and_no_event_is_lost_or_doubled() -> Result<()> {
+    let (camera, rig, mut town) = one_camera()?;
+    let before = wait_for_events(&town, 1)?;
     town.boxes[0].kill()?;
     town.boxes[0].start()?;
-    let after_box = ids(&wait_for_events(&town, before.len() + 1)?);
-    ensure!(after_box.is_superset(&before), "lost {:?}", before.difference(&after_box));
-
-    // The hub is away while the box goes on recording and finding motion.
-    town.hub.as_mut().expect("it runs").kill()?;
-    town.hub = None;
-    std::thread::sleep(Duration::from_secs(6));
-    town.start_hub()?;
-    let after_hub = ids(&wait_for_events(&town, after_box.len() + 1)?);
-    ensure!(after_hub.is_superset(&after_box), "lost {:?}", after_box.difference(&after_hub));
-
-    // What was recorded while the hub was away is there, whole.
-    let id = camera_id(&town, &camera.name)?;
+    let restarted = micros_now()?;
+    let begun_after = |hit: &Value| micros(&hit["start"]).is_ok_and(|start| start > restarted);
+    let after = wait_for_more_events(&town, "an event after the kill", |events| events.values().any(begun_after))?;
+    ensure!(ids(&after).is_superset(&ids(&before)), "lost {:?}", ids(&before).difference(&ids(&after)));
+    no_two_begin_together(&after)?;
     let file = rig.path("after.mp4");
-    let (from, to) = play_newest(&town, &town, &id, 8, &file)?;
-    let (from, to) = (from + 300_000, to - 300_000);
-    let clients = newest_client(&rig.simcam.log("uno", "main"))?;
-    let own = audit(&clients, &file, from, to)?;
+    let (from, to) = play_newest(&town, &town, &camera_id(&town, &camera.name)?, 4, &file)?;
+    let own = audit(&newest_client(&rig.simcam.log("uno", "main"))?, &file, from + SLACK_US, to - SLACK_US)?;
     ensure!(own.is_exact(), "{own:?}");
     Ok(())
 }
 
-/// The log of the newest client alone: a killed box leaves its own lines behind.
-fn newest_client(log: &std::path::Path) -> Result<std::path::PathBuf> {
+#[test]
+fn a_killed_hub_hears_of_everything_that_happened_meanwhile() -> Result<()> {
+    let (camera, rig, mut town) = one_camera()?;
+    let before = wait_for_events(&town, 1)?;
+    town.hub.take().context("it runs")?.kill()?;
+    // Recording and finding motion go on: two of the scene's busy spells, as long as each loop lasts.
+    let away = micros_now()?;
+    let log = rig.simcam.log("uno", "main");
+    until("16 s of pictures without a hub", SOON, || {
+        let sent = last_sent(&log).map_err(|error| format!("{error:#}"))?;
+        if sent > away + 16_000_000 { Ok(()) } else { Err(format!("{} us", sent - away)) }
+    })?;
+    let back = micros_now()?;
+    town.start_hub()?;
+    let meanwhile = |hit: &Value| micros(&hit["start"]).is_ok_and(|start| (away..back).contains(&start));
+    let after = wait_for_more_events(&town, "an event of the outage", |events| events.values().any(meanwhile))?;
+    ensure!(ids(&after).is_superset(&ids(&before)), "lost {:?}", ids(&before).difference(&ids(&after)));
+    no_two_begin_together(&after)?;
+    let found = is_whole(&rig, &town, &camera, away + 1_000_000, back - 1_000_000, "meanwhile.mp4")?;
+    ensure!(found.found > 100, "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_analysis_never_touches_recording_and_is_started_again() -> Result<()> {
+    let (camera, rig, town) = one_camera()?;
+    wait_for_events(&town, 1)?;
+    let edge = town.boxes[0].process.as_ref().context("it runs")?.pid();
+    let began = micros_now()?;
+    let analysing = children(edge, "analyse")?;
+    ensure!(analysing.len() == 1, "{analysing:?}");
+    nix::sys::signal::kill(analysing[0], nix::sys::signal::Signal::SIGKILL)?;
+    until("another child analyses", SOON, || match children(edge, "analyse") {
+        Ok(now) if now.len() == 1 && now[0] != analysing[0] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    let again = micros_now()?;
+    let begun_after = |hit: &Value| micros(&hit["start"]).is_ok_and(|start| start > again);
+    let events = wait_for_more_events(&town, "an event after the kill", |events| events.values().any(begun_after))?;
+    no_two_begin_together(&events)?;
+    is_whole(&rig, &town, &camera, began - 1_000_000, micros_now()? - 3_000_000, "through.mp4")?;
+    Ok(())
+}
+
+#[test]
+fn a_camera_that_comes_back_is_recorded_again_and_its_absence_named() -> Result<()> {
+    let (camera, mut rig, town) = one_camera()?;
+    wait_for_events(&town, 1)?;
+    rig.simcam.process.kill()?;
+    let condition = |is: fn(&str) -> bool| {
+        until("the camera's condition", SOON, || match camera_row(&town, &camera.name) {
+            Ok(row) if row["streams"][0]["condition"].as_str().is_some_and(is) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    };
+    condition(|said| said == "unreachable" || said == "no_bytes")?;
+    rig.simcam.kill_and_restart()?;
+    condition(|said| said == "recording")?;
+    let back = micros_now()?;
+    until("4 s of pictures", SOON, || {
+        let now = micros_now().map_err(|error| error.to_string())?;
+        if now > back + 6_000_000 { Ok(()) } else { Err((now - back).to_string()) }
+    })?;
+    is_whole(&rig, &town, &camera, back + 1_000_000, back + 5_000_000, "back.mp4")?;
+    Ok(())
+}
+
+/// Wall time at which the newest access unit was sent.
+fn last_sent(log: &Path) -> Result<i64> {
     let text = std::fs::read_to_string(log)?;
-    let client =
-        |line: &str| -> Option<i64> { serde_json::from_str::<serde_json::Value>(line).ok()?["client"].as_i64() };
+    let of = |line: &str| serde_json::from_str::<Value>(line).ok()?["wall_us"].as_i64();
+    text.lines().rev().find_map(of).with_context(|| format!("nothing sent yet: {}", log.display()))
+}
+
+/// The log of the newest client alone: a killed box leaves its own lines behind.
+fn newest_client(log: &Path) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(log)?;
+    let client = |line: &str| -> Option<i64> { serde_json::from_str::<Value>(line).ok()?["client"].as_i64() };
     let newest = text.lines().filter_map(client).max();
     let kept: Vec<&str> = text.lines().filter(|line| client(line) == newest).collect();
     let path = log.with_extension("newest");
@@ -59,62 +156,86 @@ fn newest_client(log: &std::path::Path) -> Result<std::path::PathBuf> {
 
 #[test]
 fn a_box_that_lost_its_database_reports_everything_again_without_a_double() -> Result<()> {
-    let camera = small_camera("uno", 1, "h264");
-    let rig = Rig::serving(std::slice::from_ref(&camera))?;
-    let mut town = rig.running_town("prato", one_box("cabinet", std::slice::from_ref(&camera)))?;
-    let before = ids(&wait_for_events(&town, 2)?);
+    let (camera, _rig, mut town) = one_camera()?;
+    let before = wait_for_events(&town, 2)?;
     let camera_before = camera_id(&town, &camera.name)?;
     town.boxes[0].end()?;
+    let mut removed = 0;
     for entry in std::fs::read_dir(town.boxes[0].folder.join("state"))? {
         let path = entry?.path();
         if path.to_string_lossy().contains("index.sqlite") {
             std::fs::remove_file(path)?;
+            removed += 1;
         }
     }
+    ensure!(removed > 0, "there was no database to lose");
     town.boxes[0].start()?;
-    let after = ids(&wait_for_events(&town, before.len() + 1)?);
-    ensure!(after.is_superset(&before), "lost {:?}", before.difference(&after));
+    let restarted = micros_now()?;
+    let begun_after = |hit: &Value| micros(&hit["start"]).is_ok_and(|start| start > restarted);
+    let after = wait_for_more_events(&town, "an event after the loss", |events| events.values().any(begun_after))?;
+    ensure!(ids(&after).is_superset(&ids(&before)), "lost {:?}", ids(&before).difference(&ids(&after)));
+    no_two_begin_together(&after)?;
     ensure!(camera_id(&town, &camera.name)? == camera_before, "the camera became another one");
     Ok(())
 }
 
 #[test]
 fn yesterdays_hub_gets_what_it_forgot_again() -> Result<()> {
-    let camera = small_camera("uno", 1, "h264");
-    let rig = Rig::serving(std::slice::from_ref(&camera))?;
-    let mut town = rig.running_town("prato", one_box("cabinet", std::slice::from_ref(&camera)))?;
+    let (_camera, rig, mut town) = one_camera()?;
     wait_for_edge(&town, "cabinet", "connected", |row| row["connected"] == true)?;
     // Yesterday's backup: the hub as it was before the events came.
-    town.hub.take().expect("it runs").end()?;
+    town.hub.take().context("it runs")?.end()?;
     let backup = rig.path("backup");
     copy_folder(&town.data(), &backup)?;
     town.start_hub()?;
     let before = ids(&wait_for_events(&town, 2)?);
-    town.hub.take().expect("it runs").end()?;
-    let addresses = std::fs::read(town.data().join("addresses.json"));
-    std::fs::remove_dir_all(town.data())?;
-    copy_folder(&backup, &town.data())?;
-    if let Ok(addresses) = addresses {
-        std::fs::write(town.data().join("addresses.json"), addresses)?;
+    town.hub.take().context("it runs")?.end()?;
+    // The key ring is in no backup, and stands beside what is restored.
+    for entry in std::fs::read_dir(town.data())? {
+        let entry = entry?;
+        if entry.file_name() == "keyring" {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
     }
+    std::fs::remove_dir_all(backup.join("keyring"))?;
+    copy_folder(&backup, &town.data())?;
     town.start_hub()?;
-    until("the restored hub has them again", campanile_tests::rig::SOON, || {
+    until("the restored hub has them again", SOON, || {
         let now = own_events(&town).map(|events| ids(&events)).map_err(|error| format!("{error:#}"))?;
         if now.is_superset(&before) { Ok(()) } else { Err(format!("{} of {}", now.len(), before.len())) }
     })?;
+    no_two_begin_together(&own_events(&town)?)?;
     ensure!(edge_row(&town, "cabinet")?["standing"] != "quarantined", "the box is blamed for the hub's restore");
     Ok(())
 }
 
 #[test]
 fn a_cloned_box_is_named() -> Result<()> {
-    let camera = small_camera("uno", 1, "h264");
-    let rig = Rig::serving(std::slice::from_ref(&camera))?;
-    let town = rig.running_town("prato", one_box("cabinet", std::slice::from_ref(&camera)))?;
+    let (_camera, rig, town) = one_camera()?;
     wait_for_edge(&town, "cabinet", "connected", |row| row["connected"] == true)?;
     let mut clone = clone_box(&town.boxes[0], rig.path("clone"), &rig.simcam)?;
-    let _ = std::fs::remove_file(clone.folder.join("state/index.sqlite"));
+    for entry in std::fs::read_dir(clone.folder.join("state"))? {
+        let path = entry?.path();
+        if path.to_string_lossy().contains("index.sqlite") {
+            std::fs::remove_file(path)?;
+        }
+    }
     clone.start()?;
     wait_for_edge(&town, "cabinet", "quarantined", |row| row["standing"] == "quarantined")?;
+    Ok(())
+}
+
+#[test]
+fn a_stopped_hub_and_a_stopped_box_end_in_order() -> Result<()> {
+    let (_camera, _rig, mut town) = one_camera()?;
+    wait_for_events(&town, 1)?;
+    let edge = town.boxes[0].process.as_mut().context("it runs")?;
+    let status = edge.end()?;
+    ensure!(status.success(), "the box ended with {status}: {}", edge.last_line());
+    let hub = town.hub.as_mut().context("it runs")?;
+    let status = hub.end()?;
+    ensure!(status.success(), "the hub ended with {status}: {}", hub.last_line());
     Ok(())
 }

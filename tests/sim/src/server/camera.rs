@@ -130,6 +130,10 @@ impl Camera {
         format!("/{}/{}", self.name, stream.kind)
     }
 
+    pub(super) fn jpeg_path(&self) -> String {
+        format!("/{}/jpeg", self.name)
+    }
+
     pub(super) fn switch_off(&self) {
         self.gate.set(Mode::Off);
     }
@@ -183,6 +187,7 @@ impl CameraControl {
             for stream in &self.camera.streams {
                 mounts.remove_factory(&self.camera.path(stream));
             }
+            mounts.remove_factory(&self.camera.jpeg_path());
         }
         self.guests.dismiss(|client| watches(client, &self.camera));
         self.camera.join_feeders();

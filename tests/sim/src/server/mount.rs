@@ -42,6 +42,25 @@ pub(super) fn add(mounts: &rtsp::RTSPMountPoints, camera: &Arc<Camera>) {
     for stream in &camera.streams {
         mounts.add_factory(&camera.path(stream), factory(camera, stream));
     }
+    mounts.add_factory(&camera.jpeg_path(), jpeg_factory(camera));
+}
+
+/// A third stream as older cameras have it: JPEG pictures, which are neither H.264 nor H.265. Not logged.
+fn jpeg_factory(camera: &Camera) -> rtsp::RTSPMediaFactory {
+    let factory = rtsp::RTSPMediaFactory::new();
+    factory.set_launch(
+        "( videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=5/1 ! jpegenc \
+         ! rtpjpegpay name=pay0 pt=26 )",
+    );
+    factory.add_role_from_structure(&permission(camera));
+    factory
+}
+
+fn permission(camera: &Camera) -> gst::Structure {
+    gst::Structure::builder(role(&camera.username))
+        .field(rtsp::RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
+        .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
+        .build()
 }
 
 fn factory(camera: &Arc<Camera>, stream: &Arc<Stream>) -> rtsp::RTSPMediaFactory {
@@ -57,12 +76,7 @@ fn factory(camera: &Arc<Camera>, stream: &Arc<Stream>) -> rtsp::RTSPMediaFactory
     ));
     factory.set_shared(false);
     factory.set_protocols(gst_rtsp::RTSPLowerTrans::TCP | gst_rtsp::RTSPLowerTrans::UDP);
-    factory.add_role_from_structure(
-        &gst::Structure::builder(role(&camera.username))
-            .field(rtsp::RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
-            .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
-            .build(),
-    );
+    factory.add_role_from_structure(&permission(camera));
     let (camera, stream) = (camera.clone(), stream.clone());
     factory.connect_media_configure(move |_, media| configure(&camera, &stream, media));
     factory
