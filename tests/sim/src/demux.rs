@@ -42,6 +42,14 @@ pub enum DemuxError {
         /// GStreamer's message.
         reason: String,
     },
+    /// Its fragments are damaged.
+    #[error("cannot read the fragments of {path}")]
+    Fragments {
+        /// The file.
+        path: PathBuf,
+        /// Which, and how.
+        source: crate::fragments::FragmentError,
+    },
     /// It holds no H.264 or H.265 picture.
     #[error("{path} holds no H.264 or H.265 video")]
     NoVideo {

@@ -12,6 +12,7 @@ pub mod config;
 pub mod decode;
 pub mod demux;
 pub mod encode;
+pub mod fragments;
 pub mod journal;
 pub mod program;
 pub mod scene;

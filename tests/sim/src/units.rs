@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::demux::{self, DemuxError};
+use crate::fragments;
 
 /// Video coding of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,8 +130,13 @@ pub struct FileUnit {
 
 /// The access units of the first video track of an MP4 or fragmented MP4, in decoding order.
 ///
-/// Read with `qtdemux` and no parser after it, so the NAL units are the file's own.
+/// Nothing is parsed beyond the container, so the NAL units are the file's own.
 pub fn read_mp4(path: &Path) -> Result<Vec<FileUnit>, DemuxError> {
+    let bytes = std::fs::read(path).map_err(|source| DemuxError::Open { path: path.to_owned(), source })?;
+    if fragments::is_fragmented(&bytes) {
+        let read = |source| DemuxError::Fragments { path: path.to_owned(), source };
+        return fragments::read(&bytes).map_err(read);
+    }
     let clip = demux::read(path)?;
     Ok(clip
         .units
