@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 export CARGO_TERM_COLOR ?= auto
+# What cargo is told elsewhere would hide the binaries from the commands below.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 # One profile and one build serve demo and tests.
 BUILD := cargo build --workspace --bins --lib
 
@@ -10,13 +12,14 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: build-demo ## Two towns on this machine, until Ctrl-C (ONCE=1, CLIPS=dir, CAMERAS=cameras.toml)
-	@target/debug/campanile-demo run $(if $(ONCE),--once) $(if $(CLIPS),--clips "$(CLIPS)") $(if $(CAMERAS),--cameras "$(CAMERAS)")
+demo: build-demo ## Two towns on this machine, until Ctrl-C (ONCE=1, CLIPS=dir, CAMERAS=cameras.toml, PORT=8443)
+	@target/debug/campanile-demo run $(if $(ONCE),--once) $(if $(CLIPS),--clips "$(CLIPS)") $(if $(CAMERAS),--cameras "$(CAMERAS)") \
+		$(if $(PORT),--port "$(PORT)")
 
 .PHONY: clean-demo
 clean-demo: ## Removes everything the demo made
-	@rm -rf target/demo
-	@echo "clean-demo: target/demo is gone"
+	@rm -rf target/demo target/demo.lock target/scenes
+	@echo "clean-demo: what the demo made is gone, its scenes included"
 
 .PHONY: test
 test: ## Everything that must hold, counted

@@ -27,7 +27,7 @@ oldest=$(printf '%s\n%s\n' "$want" "$have" | sort -V | head -n 1)
 mkdir -p target
 free_mb=$(df -Pm target | awk 'NR == 2 {print $4}')
 built=$(du -sm target | awk '{print $1}')
-[ $((free_mb + built)) -ge 6000 ] || fail "$free_mb MB free where target/ lies; building and running needs 6000 MB (CARGO_TARGET_DIR is not used here)"
+[ $((free_mb + built)) -ge 6000 ] || fail "$free_mb MB free where target/ lies; building and running needs 6000 MB (they lie in the project folder)"
 memory_mb=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
 [ "$memory_mb" -ge 1800 ] || fail "$memory_mb MB of memory available; building needs 1800 MB"
 

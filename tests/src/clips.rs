@@ -5,7 +5,7 @@ use crate::proof::audit;
 use crate::rig::{Rig, play};
 use crate::roster::{BoxPlan, Camera, Picture};
 use crate::town::Town;
-use crate::until::until;
+use crate::until::{until, until_each};
 use anyhow::{Context, Result, ensure};
 use campanile_sim::units::read_mp4;
 use std::path::Path;
@@ -63,7 +63,15 @@ fn row(rig: &Rig, town: &Town, camera: &Camera, began_us: i64) -> Result<()> {
     let id = crate::rig::camera_id(town, &camera.name)?;
     let file = rig.path(&format!("{}.mp4", camera.key));
     let limit = Duration::from_secs(u64::try_from(seconds)?) + MARGIN;
-    until("played back whole", limit, || play(town, town, &id, from, to, &file).map_err(|error| format!("{error:#}")))?;
+    let recorded = || match micros_now() {
+        Ok(now) if now > to + 3_000_000 => Ok(()),
+        Ok(now) => Err(format!("{} s to go", (to + 3_000_000 - now) / 1_000_000)),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    until("recorded", limit, recorded)?;
+    until_each(Duration::from_secs(1), "played back whole", MARGIN, || {
+        play(town, town, &id, from, to, &file).map_err(|error| format!("{error:#}"))
+    })?;
     let report = audit(&rig.simcam.log(&camera.key, "main"), &file, from + SLACK_US, to - SLACK_US)?;
     let answers = town.json(&search(&["--from", "-30m", "--own", "--limit", "500", "--camera", &id]))?;
     let events = hits(&answers).len();

@@ -6,12 +6,16 @@ use crate::roster::{Camera, Picture, TownPlan, show_instead, two_towns};
 use crate::simcam::Simcam;
 use crate::steps::Steps;
 use crate::town::Town;
-use crate::until::until;
+use crate::until::{until, until_each};
 use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Endings of films that the simulated cameras play.
+const FILMS: &[&str] = &["mp4", "m4v", "mov", "mkv", "webm", "ts"];
 /// Seconds of footage carried across the border.
 const PLAYED_SECONDS: i64 = 30;
 /// From a box's start to its cameras' names at the hub.
@@ -20,6 +24,8 @@ const REPORTED_WITHIN: Duration = Duration::from_secs(30);
 const INDEXED_WITHIN: Duration = Duration::from_secs(120);
 /// Wall-clock slack at the edges of an interval: sending, arrival and the smoothing of the time line.
 const EDGE_SLACK_US: i64 = 250_000;
+/// Each try fetches footage and writes the register.
+const PLAY_PAUSE: Duration = Duration::from_secs(1);
 const CASE: &str = "DEMO/2026/1";
 
 /// What the person asked for.
@@ -27,6 +33,8 @@ pub struct Wanted {
     pub once: bool,
     pub clips: Option<PathBuf>,
     pub cameras: Option<PathBuf>,
+    /// First of the ports that people, boxes and partners use; free ones otherwise.
+    pub port: Option<u16>,
     pub folder: PathBuf,
     /// Where encoded scenes are kept between runs.
     pub scenes: PathBuf,
@@ -36,6 +44,20 @@ pub struct Wanted {
 pub struct Running {
     pub towns: Vec<Town>,
     pub simcam: Option<Simcam>,
+    _lock: Flock<File>,
+}
+
+/// Empties the demo's folder, unless another demo lives in it.
+fn only_demo(folder: &Path) -> Result<Flock<File>> {
+    let name = folder.with_extension("lock");
+    let parent = folder.parent().context("the demo's folder lies in another")?;
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let file = File::create(&name).with_context(|| format!("cannot make {}", name.display()))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    let lock = lock.ok().with_context(|| format!("another demo runs in {}; end it first", folder.display()))?;
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(lock)
 }
 
 /// Plans two towns with the pictures asked for.
@@ -54,20 +76,27 @@ pub fn plan(wanted: &Wanted) -> Result<Vec<TownPlan>> {
 pub fn clips_in(folder: &Path) -> Result<Vec<(String, Picture)>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("CLIPS={}: cannot be read", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ["mp4", "mkv", "mov"].iter().any(|e| ending == *e)));
+    let ending = |path: &PathBuf| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    paths.retain(|path| FILMS.contains(&ending(path).as_str()));
     paths.sort();
-    ensure!(!paths.is_empty(), "CLIPS={}: holds no .mp4, .mkv or .mov file", folder.display());
-    let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(paths.into_iter().map(|path| (name(&path), Picture::Clip(path))).collect())
+    ensure!(!paths.is_empty(), "CLIPS={}: holds no film ({})", folder.display(), FILMS.join(", "));
+    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stems: Vec<String> = paths.iter().map(stem).collect();
+    let name = |path: &PathBuf| {
+        let stem = stem(path);
+        let alone = stems.iter().filter(|other| **other == stem).count() == 1;
+        if alone { stem } else { format!("{stem}-{}", ending(path)) }
+    };
+    Ok(paths.iter().map(|path| (name(path), Picture::Clip(path.clone()))).collect())
 }
 
 /// Runs the steps; what runs stays running until the answer is dropped.
 pub fn run(wanted: &Wanted) -> Result<Running> {
+    let started = Instant::now();
     let plans = plan(wanted)?;
     let mut steps = Steps::of(9);
     let folder = &wanted.folder;
-    let _ = std::fs::remove_dir_all(folder);
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = only_demo(folder)?;
 
     let all: Vec<Camera> = plans.iter().flat_map(|t| &t.boxes).flat_map(|b| b.cameras.clone()).collect();
     let simulated: Vec<Camera> =
@@ -81,8 +110,12 @@ pub fn run(wanted: &Wanted) -> Result<Running> {
         Ok((Some(simcam), note))
     })?;
     let mut towns = steps.step("hubs: Comune di Prato and Comune di Firenze", || {
-        let towns = plans.into_iter().map(|plan| {
+        let towns = (0u16..).zip(plans).map(|(number, plan)| {
             let mut town = Town::prepare(plan.clone(), make(folder, plan.key)?)?;
+            if let Some(first) = wanted.port {
+                // Two towns, two ports each: people, then boxes and partners.
+                town.listen_at(first.checked_add(2 * number).context("PORT leaves no room for four ports")?)?;
+            }
             town.start_hub()?;
             Ok(town)
         });
@@ -102,18 +135,25 @@ pub fn run(wanted: &Wanted) -> Result<Running> {
     let [prato, firenze] = towns.as_slice() else { bail!("the demo has two towns") };
     steps.step("agreement: drawn up in Prato, signed by both", || sign_agreement(prato, firenze))?;
     steps.step("motion: indexed at both hubs", || wait_for_motion(&[prato, firenze]))?;
-    let first_search = steps.elapsed();
     steps.step("search: asked in Prato, answered by both towns", || {
-        let table = prato.command(&search(&["--from", "-10m", "--words", "piazza"]))?;
-        println!("\n{table}");
-        Ok(((), format!("first federated result {:.1} s after the start", first_search.as_secs_f64())))
+        let answers = prato.json(&search(&["--from", "-10m"]))?;
+        for town in [prato, firenze] {
+            let of = |kind: &str| answers.iter().find(|a| a["kind"] == kind && a["organisation"] == *town.plan.name);
+            ensure!(of("done").is_some() && of("hits").is_some(), "{} did not answer: {answers:?}", town.plan.name);
+        }
+        let first = started.elapsed();
+        println!("\n{}", prato.command(&search(&["--from", "-10m"]))?);
+        Ok(((), format!("first federated result {:.1} s after the start", first.as_secs_f64())))
     })?;
 
     let camera = &firenze.plan.boxes[0].cameras[0];
     let (file, from, to) = steps
         .step("playback: thirty seconds of Firenze, seen from Prato", || play_across(prato, firenze, camera, folder))?;
     steps.step("proof: the file holds exactly what that camera sent", || {
-        let Some(simcam) = &simcam else { return Ok(((), "real cameras keep no log of what they sent".to_owned())) };
+        let simcam = match (&camera.picture, &simcam) {
+            (Picture::Scene { .. } | Picture::Clip(_), Some(simcam)) => simcam,
+            _ => return Ok(((), "a real camera keeps no log of what it sent".to_owned())),
+        };
         let others: Vec<&Camera> = simulated.iter().filter(|other| other.key != camera.key).collect();
         prove(simcam, camera, others.first().copied(), &file, from, to)
     })?;
@@ -123,7 +163,7 @@ pub fn run(wanted: &Wanted) -> Result<Running> {
         }
         Ok(((), "every leaf in its tree".to_owned()))
     })?;
-    Ok(Running { towns, simcam })
+    Ok(Running { towns, simcam, _lock: lock })
 }
 
 fn make(folder: &Path, name: &str) -> Result<PathBuf> {
@@ -219,7 +259,7 @@ fn play_across(asker: &Town, owner: &Town, camera: &Camera, folder: &Path) -> Re
     let path = file.to_string_lossy().into_owned();
     let what = format!("{PLAYED_SECONDS} s of {} recorded and played", camera.name);
     let started = micros_now()?;
-    let (from, to) = until(&what, Duration::from_secs(90), || {
+    let (from, to) = until_each(PLAY_PAUSE, &what, Duration::from_secs(90), || {
         let to = micros_now().map_err(|e| e.to_string())? - 3_000_000;
         let from = to - PLAYED_SECONDS * 1_000_000;
         let (from_text, to_text) = (rfc3339(from), rfc3339(to));

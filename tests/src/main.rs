@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+/// EX_USAGE of sysexits.h.
+const USAGE: u8 = 64;
 /// How long after a Ctrl-C we look whether everything already stood.
 const STANDS_WITHIN: Duration = Duration::from_millis(100);
 
@@ -34,6 +36,9 @@ enum Command {
         /// File of real cameras (mode 0600).
         #[arg(long)]
         cameras: Option<String>,
+        /// First of four ports to listen on; free ones when absent.
+        #[arg(long)]
+        port: Option<u16>,
     },
     /// Each clip of a folder as a camera: recorded, indexed, found, played back whole.
     Clips {
@@ -44,7 +49,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Run { once, clips, cameras } => wanted(once, clips, cameras).and_then(|wanted| show(&wanted)),
+        Command::Run { once, clips, cameras, port } => match wanted(once, clips, cameras, port) {
+            Ok(wanted) => show(&wanted),
+            Err(error) => {
+                eprintln!("campanile-demo: {error:#}");
+                return ExitCode::from(USAGE);
+            }
+        },
         Command::Clips { clips } => campanile_tests::clips::run(&clips),
     };
     match outcome {
@@ -56,18 +67,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn wanted(once: bool, clips: Option<PathBuf>, cameras: Option<String>) -> Result<Wanted> {
+fn wanted(once: bool, clips: Option<PathBuf>, cameras: Option<String>, port: Option<u16>) -> Result<Wanted> {
     if let Some(cameras) = &cameras
         && cameras.contains("://")
     {
         let reason = address_problem(cameras).unwrap_or("is an address");
         bail!("CAMERAS names a file, this {reason}; write the cameras into a file of mode 0600 and name that");
     }
+    if let Some(list) = &cameras {
+        // Said before anything is started.
+        campanile_tests::camera_list::read(list.as_ref())?;
+    }
     let here = std::env::current_dir().context("no current folder")?.join("target");
     Ok(Wanted {
         once,
         clips,
         cameras: cameras.map(PathBuf::from),
+        port,
         folder: here.join("demo"),
         scenes: here.join("scenes"),
     })

@@ -21,6 +21,8 @@ pub struct Served {
     pub main_url: String,
     pub sub_url: String,
     pub username: String,
+    /// What is really there to be seen; none for a film.
+    pub truth: Option<PathBuf>,
 }
 
 pub struct Simcam {

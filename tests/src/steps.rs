@@ -7,12 +7,11 @@ use std::time::Instant;
 pub struct Steps {
     total: usize,
     done: usize,
-    started: Instant,
 }
 
 impl Steps {
     pub fn of(total: usize) -> Self {
-        Self { total, done: 0, started: Instant::now() }
+        Self { total, done: 0 }
     }
 
     /// Runs one step; its name is in the error, and what it returns as a note stands behind it.
@@ -31,9 +30,5 @@ impl Steps {
                 Err(error.context(format!("step {} \"{name}\"", self.done)))
             }
         }
-    }
-
-    pub fn elapsed(&self) -> std::time::Duration {
-        self.started.elapsed()
     }
 }

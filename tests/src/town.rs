@@ -98,13 +98,23 @@ impl Town {
         Ok(())
     }
 
+    /// Takes `port` for people and the next one for boxes and partners.
+    pub fn listen_at(&self, port: u16) -> Result<()> {
+        let next = port.checked_add(1).context("there is no port after the last one")?;
+        self.listen(&format!("127.0.0.1:{next}"), &format!("127.0.0.1:{port}"))
+    }
+
     fn keep_ports(&self, before: &Addresses) -> Result<()> {
+        let web = before.web.split("//").nth(1).unwrap_or(&before.web).trim_end_matches('/');
+        self.listen(&before.rpc, web)
+    }
+
+    fn listen(&self, rpc: &str, web: &str) -> Result<()> {
         let text = std::fs::read_to_string(self.config()).context("cannot read the hub's configuration")?;
         let mut table: toml::Table = toml::from_str(&text).context("the hub's configuration is not TOML")?;
-        let web = before.web.split("//").nth(1).unwrap_or(&before.web).trim_end_matches('/').to_owned();
-        for (key, address) in [("rpc", before.rpc.clone()), ("web", web)] {
+        for (key, address) in [("rpc", rpc), ("web", web)] {
             let section = table.get_mut(key).and_then(toml::Value::as_table_mut).context("a section is missing")?;
-            section.insert("listen".to_owned(), toml::Value::String(address));
+            section.insert("listen".to_owned(), toml::Value::String(address.to_owned()));
         }
         write_private(Path::new(&self.config()), &toml::to_string(&table)?)
     }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Whoever waits is told this often what for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const STATE_CHARACTERS: usize = 160;
 
 /// Looks until `look` answers `Ok`; after `limit` fails with `what` and the last state it answered.
 pub fn until<T, S: Debug>(what: &str, limit: Duration, look: impl FnMut() -> Result<T, S>) -> Result<T> {
@@ -20,13 +23,21 @@ pub fn until_each<T, S: Debug>(
     mut look: impl FnMut() -> Result<T, S>,
 ) -> Result<T> {
     let started = Instant::now();
+    let mut told = started;
     loop {
         match look() {
             Ok(value) => return Ok(value),
             Err(state) if started.elapsed() >= limit => {
                 bail!("{what}: not within {limit:?}; last seen: {state:?}")
             }
-            Err(_) => std::thread::sleep(pause),
+            Err(state) => {
+                if told.elapsed() >= PATIENCE {
+                    told = Instant::now();
+                    let state: String = format!("{state:?}").chars().take(STATE_CHARACTERS).collect();
+                    eprintln!("\n    … {what}, {} s so far: {state}", started.elapsed().as_secs());
+                }
+                std::thread::sleep(pause);
+            }
         }
     }
 }

@@ -177,18 +177,27 @@ fn render_into(params: &SceneParams, main: (&Format, &Path), sub: (&Format, &Pat
     Ok(renderer.into_truth())
 }
 
-/// Main and sub-stream of a source. `codec` is what scenes are encoded to and, where given, what
+/// Main and sub-stream of a source, and what is really there to be seen.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Main and sub.
+    pub streams: [Program; 2],
+    /// [`Truth`] as JSON; none for a file.
+    pub truth: Option<PathBuf>,
+}
+
+/// Makes or finds the streams of a source. `codec` is what scenes are encoded to and, where given, what
 /// a file has to be.
-pub fn prepare(source: &Source, codec: Option<Codec>, cache: &Path) -> Result<[Program; 2], ProgramError> {
-    let (main, sub) = match source {
+pub fn prepare(source: &Source, codec: Option<Codec>, cache: &Path) -> Result<Prepared, ProgramError> {
+    let (main, sub, truth) = match source {
         Source::Scene(params) => {
             let rendered = render(params, codec.unwrap_or(Codec::H264), cache)?;
-            (rendered.main, rendered.sub)
+            (rendered.main, rendered.sub, Some(rendered.truth))
         }
-        Source::File { main, sub: Some(sub) } => (main.clone(), sub.clone()),
+        Source::File { main, sub: Some(sub) } => (main.clone(), sub.clone(), None),
         Source::File { main, sub: None } => {
             let found = load(main)?.clip.codec;
-            (main.clone(), small_copy(main, codec.unwrap_or(found), cache)?)
+            (main.clone(), small_copy(main, codec.unwrap_or(found), cache)?, None)
         }
     };
     let programs = [load(&main)?, load(&sub)?];
@@ -198,7 +207,7 @@ pub fn prepare(source: &Source, codec: Option<Codec>, cache: &Path) -> Result<[P
             return Err(ProgramError::OtherCodec { path, found, wanted });
         }
     }
-    Ok(programs)
+    Ok(Prepared { streams: programs, truth })
 }
 
 fn load(path: &Path) -> Result<Program, ProgramError> {

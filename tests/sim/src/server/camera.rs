@@ -4,7 +4,7 @@
 //! Does not belong here: RTSP set-up (`mount`), sending (`feed`).
 //! Invariant: clients see one time line, counted from the server's start; faults do not move it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use super::guests::Guests;
 use super::mount;
 use crate::config::CameraConfig;
 use crate::journal::{Journal, JournalError};
-use crate::program::Program;
+use crate::program::{Prepared, Program};
 
 /// What a camera is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,7 @@ pub(super) struct Camera {
     pub(super) name: String,
     pub(super) number: u16,
     pub(super) username: String,
+    pub(super) truth: Option<PathBuf>,
     pub(super) streams: [Arc<Stream>; 2],
     pub(super) gate: Gate,
     pub(super) feeders: Mutex<Vec<JoinHandle<()>>>,
@@ -97,11 +98,11 @@ pub(super) struct Camera {
 impl Camera {
     pub(super) fn new(
         config: &CameraConfig,
-        programs: [Program; 2],
+        prepared: Prepared,
         log_dir: &Path,
         epoch: Instant,
     ) -> Result<Camera, JournalError> {
-        let [main, sub] = programs;
+        let Prepared { streams: [main, sub], truth } = prepared;
         let stream = |kind: &'static str, program: Program| {
             let path = log_dir.join(format!("{}.{kind}.log", config.name));
             let (journal, next_client) = Journal::open(&path)?;
@@ -120,6 +121,7 @@ impl Camera {
             name: config.name.clone(),
             number: config.number,
             username: config.username.clone(),
+            truth,
             streams: [stream("main", main)?, stream("sub", sub)?],
             gate: Gate { mode: Mutex::new(Mode::Playing), changed: Condvar::new() },
             feeders: Mutex::new(Vec::new()),

@@ -28,7 +28,7 @@ pub use camera::CameraControl;
 
 use crate::config::{CameraConfig, SimConfig};
 use crate::journal::JournalError;
-use crate::program::{self, Program, ProgramError};
+use crate::program::{self, Prepared, ProgramError};
 use camera::Camera;
 use guests::Guests;
 
@@ -100,6 +100,8 @@ pub struct ServedCamera {
     pub sub_url: String,
     /// Who may read it.
     pub username: String,
+    /// What is really there to be seen ([`crate::scene::truth::Truth`] as JSON); none for a file.
+    pub truth: Option<PathBuf>,
 }
 
 /// Running cameras. Dropping it ends them.
@@ -203,6 +205,7 @@ impl SimServer {
                 main_url: self.url(&camera.name, "main"),
                 sub_url: self.url(&camera.name, "sub"),
                 username: camera.username.clone(),
+                truth: camera.truth.clone(),
             })
             .collect()
     }
@@ -272,7 +275,7 @@ impl Drop for SimServer {
 }
 
 /// Prepares as many cameras at a time as there are processors.
-fn prepare_all(config: &SimConfig) -> Result<Vec<[Program; 2]>, ServerError> {
+fn prepare_all(config: &SimConfig) -> Result<Vec<Prepared>, ServerError> {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let prepare = |camera: &CameraConfig| {
         program::prepare(&camera.source, camera.codec, &config.cache_dir)
