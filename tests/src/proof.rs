@@ -26,7 +26,11 @@ pub struct Audit {
 impl Audit {
     /// Nothing missing, nothing foreign, nothing misplaced, and something there.
     pub fn is_exact(&self) -> bool {
-        self.found > 0 && self.found == self.expected && self.missing.is_empty() && self.foreign.is_empty() && self.out_of_order == 0
+        self.found > 0
+            && self.found == self.expected
+            && self.missing.is_empty()
+            && self.foreign.is_empty()
+            && self.out_of_order == 0
     }
 }
 

@@ -31,7 +31,7 @@ pub enum EnrolError {
     UnknownToken,
     #[error("this enrolment token was used already: each box needs its own, make one with campanile-hub edges token")]
     UsedToken,
-    #[error("this enrolment token is past its term: make a new one with campanile-hub edges token")]
+    #[error("this enrolment token has expired: make a new one with campanile-hub edges token")]
     ExpiredToken,
     #[error("the certificate request was not accepted")]
     Certificate(#[source] AuthorityError),

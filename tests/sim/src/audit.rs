@@ -44,10 +44,7 @@ pub struct AuditReport {
 impl AuditReport {
     /// Every expected unit is there, in order, and nothing else.
     pub fn is_exact(&self) -> bool {
-        self.expected > 0
-            && self.found == self.expected
-            && self.foreign.is_empty()
-            && self.out_of_order == 0
+        self.expected > 0 && self.found == self.expected && self.foreign.is_empty() && self.out_of_order == 0
     }
 }
 
@@ -74,10 +71,7 @@ pub fn audit(
     }
     let alignment = best
         .map(|(_, alignment)| alignment)
-        .unwrap_or_else(|| Alignment {
-            matched: Vec::new(),
-            extra: (0..file_units.len()).collect(),
-        });
+        .unwrap_or_else(|| Alignment { matched: Vec::new(), extra: (0..file_units.len()).collect() });
     alignment.report(log, file_units, interval)
 }
 
@@ -91,23 +85,15 @@ impl Alignment {
     fn expected(&self, log: &[LogLine], interval: Option<(i64, i64)>) -> Vec<usize> {
         let span = self.matched.first().zip(self.matched.last());
         let inside = |index: usize| span.is_some_and(|(a, b)| (a.1..=b.1).contains(&index));
-        let asked =
-            |line: &LogLine| interval.is_some_and(|(from, to)| (from..=to).contains(&line.wall_us));
-        (0..log.len())
-            .filter(|&index| inside(index) || asked(&log[index]))
-            .collect()
+        let asked = |line: &LogLine| interval.is_some_and(|(from, to)| (from..=to).contains(&line.wall_us));
+        (0..log.len()).filter(|&index| inside(index) || asked(&log[index])).collect()
     }
 
     fn differences(&self, log: &[LogLine], interval: Option<(i64, i64)>) -> usize {
         self.expected(log, interval).len() - self.matched.len() + self.extra.len()
     }
 
-    fn report(
-        &self,
-        log: &[LogLine],
-        units: &[FileUnit],
-        interval: Option<(i64, i64)>,
-    ) -> AuditReport {
+    fn report(&self, log: &[LogLine], units: &[FileUnit], interval: Option<(i64, i64)>) -> AuditReport {
         let mut matched = self.matched.iter().map(|pair| pair.1).peekable();
         let expected = self.expected(log, interval);
         let mut missing = Vec::new();
@@ -116,12 +102,9 @@ impl Alignment {
                 missing.push(log[index].clone());
             }
         }
-        let sent: std::collections::HashSet<&str> =
-            log.iter().map(|line| line.sha256.as_str()).collect();
-        let (misplaced, foreign): (Vec<usize>, Vec<usize>) = self
-            .extra
-            .iter()
-            .partition(|&&unit| sent.contains(units[unit].sha256.as_str()));
+        let sent: std::collections::HashSet<&str> = log.iter().map(|line| line.sha256.as_str()).collect();
+        let (misplaced, foreign): (Vec<usize>, Vec<usize>) =
+            self.extra.iter().partition(|&&unit| sent.contains(units[unit].sha256.as_str()));
         AuditReport {
             expected: expected.len(),
             found: self.matched.len(),
@@ -149,9 +132,7 @@ impl<'a> Aligner<'a> {
     }
 
     fn places_of(&self, unit: usize) -> &[usize] {
-        self.places
-            .get(self.units[unit].sha256.as_str())
-            .map_or(&[], Vec::as_slice)
+        self.places.get(self.units[unit].sha256.as_str()).map_or(&[], Vec::as_slice)
     }
 
     fn runs(&self, unit: usize, line: usize) -> bool {
@@ -204,10 +185,7 @@ impl<'a> Aligner<'a> {
             }
             let places = self.places_of(unit + skipped);
             let from = places.partition_point(|&place| place < line);
-            if let Some(&place) = places[from..]
-                .iter()
-                .find(|&&p| self.runs(unit + skipped, p))
-            {
+            if let Some(&place) = places[from..].iter().find(|&&p| self.runs(unit + skipped, p)) {
                 let cost = skipped + (place - line);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, (unit + skipped, place)));
@@ -244,11 +222,7 @@ mod tests {
     fn file(lines: &[LogLine]) -> Vec<FileUnit> {
         lines
             .iter()
-            .map(|line| FileUnit {
-                sha256: line.sha256.clone(),
-                pts_90k: line.pts_90k,
-                key: line.key,
-            })
+            .map(|line| FileUnit { sha256: line.sha256.clone(), pts_90k: line.pts_90k, key: line.key })
             .collect()
     }
 
@@ -259,10 +233,7 @@ mod tests {
         assert!(audit(&log, &file, None, None).is_exact());
         file.remove(30);
         let report = audit(&log, &file, None, None);
-        assert_eq!(
-            (report.expected, report.found, report.missing.len()),
-            (100, 99, 1)
-        );
+        assert_eq!((report.expected, report.found, report.missing.len()), (100, 99, 1));
         assert_eq!(report.missing[0].frame, log[50].frame);
         assert!(report.foreign.is_empty());
     }

@@ -157,24 +157,15 @@ fn usual_activity() -> Activity {
 
 /// Reads and checks a configuration file.
 pub fn load(path: &Path) -> Result<SimConfig, ConfigError> {
-    let read = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let mode = std::fs::metadata(path).map_err(read)?.permissions().mode() & 0o777;
     if mode != 0o600 {
-        return Err(ConfigError::Mode {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(ConfigError::Mode { path: path.to_owned(), mode });
     }
     let text = std::fs::read_to_string(path).map_err(read)?;
     let raw: RawConfig = toml::from_str(&text).map_err(|error| {
         // The parser's own display quotes the line, which may hold a password.
-        ConfigError::Shape {
-            path: path.to_owned(),
-            reason: error.message().to_owned(),
-        }
+        ConfigError::Shape { path: path.to_owned(), reason: error.message().to_owned() }
     })?;
     raw.check()
 }
@@ -218,14 +209,9 @@ fn check_unique(cameras: &[CameraConfig], problems: &mut Vec<String>) {
         if names.insert(&camera.name, ()).is_some() {
             problems.push(format!("camera.name: {:?} is used twice", camera.name));
         }
-        let known = passwords
-            .entry(&camera.username)
-            .or_insert(&camera.password);
+        let known = passwords.entry(&camera.username).or_insert(&camera.password);
         if *known != &camera.password {
-            problems.push(format!(
-                "camera.username: {:?} has two passwords",
-                camera.username
-            ));
+            problems.push(format!("camera.username: {:?} has two passwords", camera.username));
         }
     }
 }
@@ -277,16 +263,10 @@ impl RawFile {
     fn check(self, key: &str, problems: &mut Vec<String>) -> Source {
         for (name, path) in [("main", Some(&self.main)), ("sub", self.sub.as_ref())] {
             if let Some(path) = path.filter(|path| !path.is_file()) {
-                problems.push(format!(
-                    "{key}.file.{name}: {} is not a file",
-                    path.display()
-                ));
+                problems.push(format!("{key}.file.{name}: {} is not a file", path.display()));
             }
         }
-        Source::File {
-            main: self.main,
-            sub: self.sub,
-        }
+        Source::File { main: self.main, sub: self.sub }
     }
 }
 
@@ -295,33 +275,17 @@ const LONGEST_LOOP_S: f64 = 3_600.0;
 impl RawScene {
     fn check(self, number: u16, key: &str, problems: &mut Vec<String>) -> SceneParams {
         let usual = SceneParams::new(number, self.seed, self.light);
-        let mut refuse =
-            |name: &str, why: &str| problems.push(format!("{key}.scene.{name}: {why}"));
+        let mut refuse = |name: &str, why: &str| problems.push(format!("{key}.scene.{name}: {why}"));
         let size = |value: Option<u32>, otherwise: u32| value.unwrap_or(otherwise);
         let sizes = [
-            (
-                "main_width",
-                size(self.main_width, usual.main_width),
-                strip::LEAST_WIDTH,
-            ),
-            (
-                "main_height",
-                size(self.main_height, usual.main_height),
-                144,
-            ),
-            (
-                "sub_width",
-                size(self.sub_width, usual.sub_width),
-                strip::LEAST_WIDTH,
-            ),
+            ("main_width", size(self.main_width, usual.main_width), strip::LEAST_WIDTH),
+            ("main_height", size(self.main_height, usual.main_height), 144),
+            ("sub_width", size(self.sub_width, usual.sub_width), strip::LEAST_WIDTH),
             ("sub_height", size(self.sub_height, usual.sub_height), 144),
         ];
         for (name, value, least) in sizes {
             if !(least..=3840).contains(&value) || value % 2 != 0 {
-                refuse(
-                    name,
-                    &format!("{value} is not an even number from {least} to 3840"),
-                );
+                refuse(name, &format!("{value} is not an even number from {least} to 3840"));
             }
         }
         let main_fps = self.main_fps.unwrap_or(usual.main_fps);
@@ -330,11 +294,7 @@ impl RawScene {
         }
         let sub_fps = self.sub_fps.unwrap_or(f64::from(main_fps) / 2.0);
         let ratio = f64::from(main_fps) / sub_fps;
-        let sub_every = if ratio.is_finite() {
-            ratio.round().clamp(1.0, 60.0) as u32
-        } else {
-            1
-        };
+        let sub_every = if ratio.is_finite() { ratio.round().clamp(1.0, 60.0) as u32 } else { 1 };
         if (ratio - f64::from(sub_every)).abs() > 0.001 {
             refuse("sub_fps", "main_fps must be a whole multiple of it");
         }
@@ -390,23 +350,15 @@ light = "night"
     fn a_usual_file_is_taken() {
         let (_folder, path) = written(GOOD, 0o600);
         let config = load(&path).unwrap();
-        let Source::Scene(scene) = &config.cameras[0].source else {
-            panic!("no scene")
-        };
-        assert_eq!(
-            (scene.main_width, scene.sub_every, scene.loop_frames),
-            (1280, 2, 600)
-        );
+        let Source::Scene(scene) = &config.cameras[0].source else { panic!("no scene") };
+        assert_eq!((scene.main_width, scene.sub_every, scene.loop_frames), (1280, 2, 600));
         assert!(!format!("{config:?}").contains("s3cret"));
     }
 
     #[test]
     fn passwords_must_not_be_readable_by_others() {
         let (_folder, path) = written(GOOD, 0o644);
-        assert!(matches!(
-            load(&path),
-            Err(ConfigError::Mode { mode: 0o644, .. })
-        ));
+        assert!(matches!(load(&path), Err(ConfigError::Mode { mode: 0o644, .. })));
     }
 
     #[test]
@@ -416,19 +368,9 @@ light = "night"
             .replace("password = \"s3cret\"", "")
             .replace("seed = 9", "seed = 9\nmain_width = 33\nsub_fps = 4.0");
         let (_folder, path) = written(&bad, 0o600);
-        let Err(ConfigError::Values(problems)) = load(&path) else {
-            panic!("taken")
-        };
-        for key in [
-            "listen",
-            "camera[0]: exactly",
-            "camera[0].scene.main_width",
-            "camera[0].scene.sub_fps",
-        ] {
-            assert!(
-                problems.iter().any(|problem| problem.starts_with(key)),
-                "{key}: {problems:?}"
-            );
+        let Err(ConfigError::Values(problems)) = load(&path) else { panic!("taken") };
+        for key in ["listen", "camera[0]: exactly", "camera[0].scene.main_width", "camera[0].scene.sub_fps"] {
+            assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key}: {problems:?}");
         }
     }
 

@@ -27,25 +27,15 @@ pub struct ReadFrame {
 
 /// Decodes a video file and reads every frame's strip.
 pub fn read_marks(path: &Path) -> Result<Vec<ReadFrame>, DemuxError> {
-    let set_up = |source| DemuxError::SetUp {
-        path: path.to_owned(),
-        source,
-    };
-    let failed = |reason: String| DemuxError::Read {
-        path: path.to_owned(),
-        reason,
-    };
+    let set_up = |source| DemuxError::SetUp { path: path.to_owned(), source };
+    let failed = |reason: String| DemuxError::Read { path: path.to_owned(), reason };
     gst::init().map_err(set_up)?;
     // Converting to one planar format; GRAY8 would rescale the range on some decoders.
     let chain = "filesrc name=in ! decodebin ! videoconvert ! video/x-raw,format=I420 \
                  ! appsink name=out sync=false max-buffers=8";
     let pipeline = gst::parse::launch(chain).map_err(set_up)?;
-    let pipeline = pipeline
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| failed("no pipeline".into()))?;
-    let source = pipeline
-        .by_name("in")
-        .ok_or_else(|| failed("no filesrc".into()))?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| failed("no pipeline".into()))?;
+    let source = pipeline.by_name("in").ok_or_else(|| failed("no filesrc".into()))?;
     source.set_property("location", path.to_string_lossy().as_ref());
     let sink = pipeline
         .by_name("out")
@@ -85,8 +75,8 @@ fn pull(pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Result<Vec<ReadFra
             continue;
         };
         let video = gst_video::VideoInfo::from_caps(caps).map_err(|error| error.to_string())?;
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &video)
-            .map_err(|error| error.to_string())?;
+        let frame =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &video).map_err(|error| error.to_string())?;
         let luma = Luma {
             samples: frame.plane_data(0).map_err(|error| error.to_string())?,
             stride: frame.plane_stride().first().copied().unwrap_or(0) as usize,
@@ -94,9 +84,6 @@ fn pull(pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Result<Vec<ReadFra
             height: video.height() as usize,
         };
         let pts_90k = buffer.pts().map_or(0, ticks);
-        frames.push(ReadFrame {
-            pts_90k,
-            mark: strip::read(luma),
-        });
+        frames.push(ReadFrame { pts_90k, mark: strip::read(luma) });
     }
 }

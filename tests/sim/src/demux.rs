@@ -85,10 +85,7 @@ pub(crate) fn ticks(time: gst::ClockTime) -> u64 {
 
 /// Reads the whole video track of a file into memory.
 pub fn read(path: &Path) -> Result<Clip, DemuxError> {
-    let set_up = |source| DemuxError::SetUp {
-        path: path.to_owned(),
-        source,
-    };
+    let set_up = |source| DemuxError::SetUp { path: path.to_owned(), source };
     gst::init().map_err(set_up)?;
     let chain = if is_iso(path)? {
         "filesrc name=file ! qtdemux ! appsink name=out sync=false caps=video/x-h264;video/x-h265"
@@ -98,18 +95,10 @@ pub fn read(path: &Path) -> Result<Clip, DemuxError> {
          caps=video/x-h264,stream-format=avc,alignment=au;video/x-h265,stream-format=hvc1,alignment=au"
     };
     let pipeline = gst::parse::launch(chain).map_err(set_up)?;
-    let pipeline = pipeline
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| unreadable(path, "no pipeline"))?;
-    let by_name = |name: &str| {
-        pipeline
-            .by_name(name)
-            .ok_or_else(|| unreadable(path, "no such element"))
-    };
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| unreadable(path, "no pipeline"))?;
+    let by_name = |name: &str| pipeline.by_name(name).ok_or_else(|| unreadable(path, "no such element"));
     by_name("file")?.set_property("location", path.to_string_lossy().as_ref());
-    let sink = by_name("out")?
-        .downcast::<gst_app::AppSink>()
-        .map_err(|_| unreadable(path, "no appsink"))?;
+    let sink = by_name("out")?.downcast::<gst_app::AppSink>().map_err(|_| unreadable(path, "no appsink"))?;
     let clip = pull_all(path, &pipeline, &sink);
     // Failing to reach NULL leaves nothing to do: the pipeline is dropped next.
     let _ = pipeline.set_state(gst::State::Null);
@@ -117,18 +106,12 @@ pub fn read(path: &Path) -> Result<Clip, DemuxError> {
 }
 
 fn unreadable(path: &Path, reason: impl ToString) -> DemuxError {
-    DemuxError::Read {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
+    DemuxError::Read { path: path.to_owned(), reason: reason.to_string() }
 }
 
 /// ISO base media: `ftyp`, `styp` or `moov` leads.
 fn is_iso(path: &Path) -> Result<bool, DemuxError> {
-    let open = |source| DemuxError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let open = |source| DemuxError::Open { path: path.to_owned(), source };
     let mut head = [0u8; 8];
     let mut file = std::fs::File::open(path).map_err(open)?;
     match file.read_exact(&mut head) {
@@ -137,25 +120,17 @@ fn is_iso(path: &Path) -> Result<bool, DemuxError> {
     }
 }
 
-fn pull_all(
-    path: &Path,
-    pipeline: &gst::Pipeline,
-    sink: &gst_app::AppSink,
-) -> Result<Clip, DemuxError> {
+fn pull_all(path: &Path, pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Result<Clip, DemuxError> {
     let error_on_bus = || {
-        pipeline
-            .bus()
-            .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]))
-            .map(|message| match message.view() {
+        pipeline.bus().and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error])).map(|message| {
+            match message.view() {
                 gst::MessageView::Error(error) => error.error().to_string(),
                 _ => String::new(),
-            })
+            }
+        })
     };
     if pipeline.set_state(gst::State::Playing).is_err() {
-        return Err(unreadable(
-            path,
-            error_on_bus().unwrap_or_else(|| "pipeline does not start".into()),
-        ));
+        return Err(unreadable(path, error_on_bus().unwrap_or_else(|| "pipeline does not start".into())));
     }
     let mut clip: Option<Clip> = None;
     let mut length_size = 4;
@@ -176,30 +151,22 @@ fn pull_all(
         };
         stalls = 0;
         if clip.is_none() {
-            let caps = sample
-                .caps()
-                .ok_or_else(|| unreadable(path, "sample without caps"))?;
+            let caps = sample.caps().ok_or_else(|| unreadable(path, "sample without caps"))?;
             length_size = length_size_of(caps);
             clip = Some(new_clip(path, caps)?);
         }
         if let (Some(clip), Some(buffer)) = (clip.as_mut(), sample.buffer()) {
-            clip.units
-                .push(unit_of(path, buffer, clip.codec, length_size)?);
+            clip.units.push(unit_of(path, buffer, clip.codec, length_size)?);
         }
     }
     if let Some(reason) = error_on_bus() {
         return Err(unreadable(path, reason));
     }
-    clip.filter(|clip| !clip.units.is_empty())
-        .ok_or_else(|| DemuxError::NoVideo {
-            path: path.to_owned(),
-        })
+    clip.filter(|clip| !clip.units.is_empty()).ok_or_else(|| DemuxError::NoVideo { path: path.to_owned() })
 }
 
 fn new_clip(path: &Path, caps: &gst::CapsRef) -> Result<Clip, DemuxError> {
-    let structure = caps
-        .structure(0)
-        .ok_or_else(|| unreadable(path, "empty caps"))?;
+    let structure = caps.structure(0).ok_or_else(|| unreadable(path, "empty caps"))?;
     let (codec, format) = match structure.name().as_str() {
         "video/x-h264" => (Codec::H264, "avc"),
         _ => (Codec::H265, "hvc1"),
@@ -210,11 +177,7 @@ fn new_clip(path: &Path, caps: &gst::CapsRef) -> Result<Clip, DemuxError> {
     let writable = caps.make_mut();
     writable.set("stream-format", format);
     writable.set("alignment", "au");
-    Ok(Clip {
-        codec,
-        caps,
-        units: Vec::new(),
-    })
+    Ok(Clip { codec, caps, units: Vec::new() })
 }
 
 /// `lengthSizeMinusOne` of avcC (byte 4) or hvcC (byte 21), ISO/IEC 14496-15.
@@ -222,36 +185,17 @@ fn length_size_of(caps: &gst::CapsRef) -> usize {
     let Some(structure) = caps.structure(0) else {
         return 4;
     };
-    let at = if structure.name() == "video/x-h264" {
-        4
-    } else {
-        21
-    };
+    let at = if structure.name() == "video/x-h264" { 4 } else { 21 };
     structure
         .get::<gst::Buffer>("codec_data")
         .ok()
-        .and_then(|buffer| {
-            buffer
-                .map_readable()
-                .ok()
-                .and_then(|map| map.get(at).copied())
-        })
+        .and_then(|buffer| buffer.map_readable().ok().and_then(|map| map.get(at).copied()))
         .map_or(4, |byte| usize::from(byte & 3) + 1)
 }
 
-fn unit_of(
-    path: &Path,
-    buffer: &gst::BufferRef,
-    codec: Codec,
-    length_size: usize,
-) -> Result<DemuxedUnit, DemuxError> {
-    let map = buffer
-        .map_readable()
-        .map_err(|_| unreadable(path, "buffer cannot be mapped"))?;
-    let pts = buffer
-        .pts()
-        .or(buffer.dts())
-        .ok_or_else(|| unreadable(path, "access unit without a time"))?;
+fn unit_of(path: &Path, buffer: &gst::BufferRef, codec: Codec, length_size: usize) -> Result<DemuxedUnit, DemuxError> {
+    let map = buffer.map_readable().map_err(|_| unreadable(path, "buffer cannot be mapped"))?;
+    let pts = buffer.pts().or(buffer.dts()).ok_or_else(|| unreadable(path, "access unit without a time"))?;
     Ok(DemuxedUnit {
         bytes: Bytes::copy_from_slice(&map),
         pts_90k: ticks(pts),

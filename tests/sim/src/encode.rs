@@ -55,12 +55,7 @@ pub struct Format {
 impl Format {
     /// The encoder as a piece of a pipeline description.
     pub fn encoder(&self) -> String {
-        let Format {
-            codec,
-            kbit_per_s,
-            gop,
-            ..
-        } = self;
+        let Format { codec, kbit_per_s, gop, .. } = self;
         match codec {
             Codec::H264 => format!(
                 "x264enc speed-preset=superfast threads=1 bframes=0 b-adapt=false aud=false \
@@ -89,30 +84,20 @@ pub struct Encoder {
 impl Encoder {
     /// Starts writing to `path`.
     pub fn start(format: &Format, path: &Path) -> Result<Encoder, EncodeError> {
-        let set_up = |source| EncodeError::SetUp {
-            path: path.to_owned(),
-            source,
-        };
+        let set_up = |source| EncodeError::SetUp { path: path.to_owned(), source };
         gst::init().map_err(set_up)?;
         let chain = format!(
             "appsrc name=in format=time block=true max-bytes=12000000 ! {} ! mp4mux ! filesink name=out",
             format.encoder()
         );
-        let failed = |reason: &str| EncodeError::Encode {
-            path: path.to_owned(),
-            reason: reason.into(),
-        };
+        let failed = |reason: &str| EncodeError::Encode { path: path.to_owned(), reason: reason.into() };
         let pipeline = gst::parse::launch(&chain).map_err(set_up)?;
-        let pipeline = pipeline
-            .downcast::<gst::Pipeline>()
-            .map_err(|_| failed("no pipeline"))?;
+        let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| failed("no pipeline"))?;
         let source = pipeline
             .by_name("in")
             .and_then(|element| element.downcast::<gst_app::AppSrc>().ok())
             .ok_or_else(|| failed("no appsrc"))?;
-        let out = pipeline
-            .by_name("out")
-            .ok_or_else(|| failed("no filesink"))?;
+        let out = pipeline.by_name("out").ok_or_else(|| failed("no filesink"))?;
         out.set_property("location", path.to_string_lossy().as_ref());
         let rate = gst::Fraction::new(format.fps.0 as i32, format.fps.1 as i32);
         source.set_caps(Some(
@@ -124,13 +109,7 @@ impl Encoder {
                 .field("colorimetry", "bt709")
                 .build(),
         ));
-        let encoder = Encoder {
-            path: path.to_owned(),
-            pipeline,
-            source,
-            format: format.clone(),
-            pushed: 0,
-        };
+        let encoder = Encoder { path: path.to_owned(), pipeline, source, format: format.clone(), pushed: 0 };
         if encoder.pipeline.set_state(gst::State::Playing).is_err() {
             return Err(encoder.failure());
         }
@@ -147,10 +126,7 @@ impl Encoder {
             fresh.set_duration(time(self.pushed + 1) - time(self.pushed));
         }
         self.pushed += 1;
-        self.source
-            .push_buffer(buffer)
-            .map(|_| ())
-            .map_err(|_| self.failure())
+        self.source.push_buffer(buffer).map(|_| ()).map_err(|_| self.failure())
     }
 
     /// Writes the end of the file.
@@ -158,20 +134,16 @@ impl Encoder {
         if self.source.end_of_stream().is_err() {
             return Err(self.failure());
         }
-        wait_for_end(&self.pipeline).map_err(|reason| EncodeError::Encode {
-            path: self.path.clone(),
-            reason,
-        })
+        wait_for_end(&self.pipeline).map_err(|reason| EncodeError::Encode { path: self.path.clone(), reason })
     }
 
     fn failure(&self) -> EncodeError {
-        let reason = self
-            .pipeline
-            .bus()
-            .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]))
-            .and_then(|message| match message.view() {
-                gst::MessageView::Error(error) => Some(error.error().to_string()),
-                _ => None,
+        let reason =
+            self.pipeline.bus().and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error])).and_then(|message| {
+                match message.view() {
+                    gst::MessageView::Error(error) => Some(error.error().to_string()),
+                    _ => None,
+                }
             });
         EncodeError::Encode {
             path: self.path.clone(),
@@ -194,11 +166,7 @@ fn wait_for_end(pipeline: &gst::Pipeline) -> Result<(), String> {
     let bus = pipeline.bus().ok_or("pipeline without a bus")?;
     let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
     let limit = gst::ClockTime::from_seconds(LONGEST_DRAIN_S);
-    match bus
-        .timed_pop_filtered(limit, &wanted)
-        .as_ref()
-        .map(|message| message.view())
-    {
+    match bus.timed_pop_filtered(limit, &wanted).as_ref().map(|message| message.view()) {
         Some(gst::MessageView::Eos(_)) => Ok(()),
         Some(gst::MessageView::Error(error)) => Err(error.error().to_string()),
         _ => Err(format!("not finished after {LONGEST_DRAIN_S} s")),
@@ -206,44 +174,21 @@ fn wait_for_end(pipeline: &gst::Pipeline) -> Result<(), String> {
 }
 
 /// Transcodes any video file to a height of `lines`, keeping its proportions and frame times.
-pub fn transcode(
-    from: &Path,
-    codec: Codec,
-    lines: u32,
-    kbit_per_s: u32,
-    to: &Path,
-) -> Result<(), EncodeError> {
-    let set_up = |source| EncodeError::SetUp {
-        path: to.to_owned(),
-        source,
-    };
-    let failed = |reason: String| EncodeError::Encode {
-        path: to.to_owned(),
-        reason,
-    };
+pub fn transcode(from: &Path, codec: Codec, lines: u32, kbit_per_s: u32, to: &Path) -> Result<(), EncodeError> {
+    let set_up = |source| EncodeError::SetUp { path: to.to_owned(), source };
+    let failed = |reason: String| EncodeError::Encode { path: to.to_owned(), reason };
     gst::init().map_err(set_up)?;
     // A second at the usual rates of cameras; the true rate is known only once frames come.
-    let format = Format {
-        codec,
-        width: 0,
-        height: lines,
-        fps: (0, 1),
-        kbit_per_s,
-        gop: 25,
-    };
+    let format = Format { codec, width: 0, height: lines, fps: (0, 1), kbit_per_s, gop: 25 };
     let chain = format!(
         "filesrc name=in ! decodebin ! videoconvertscale ! \
          video/x-raw,format=I420,height={lines},pixel-aspect-ratio=1/1 ! {} ! mp4mux ! filesink name=out",
         format.encoder()
     );
     let pipeline = gst::parse::launch(&chain).map_err(set_up)?;
-    let pipeline = pipeline
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| failed("no pipeline".into()))?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| failed("no pipeline".into()))?;
     for (name, path) in [("in", from), ("out", to)] {
-        let element = pipeline
-            .by_name(name)
-            .ok_or_else(|| failed("no such element".into()))?;
+        let element = pipeline.by_name(name).ok_or_else(|| failed("no such element".into()))?;
         element.set_property("location", path.to_string_lossy().as_ref());
     }
     let ended = match pipeline.set_state(gst::State::Playing) {

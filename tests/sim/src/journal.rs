@@ -80,38 +80,19 @@ pub struct Journal {
 impl Journal {
     /// Opens a log for appending. The second value is the first client number not used in it.
     pub fn open(path: &Path) -> Result<(Journal, u64), JournalError> {
-        let next_client = if path.exists() {
-            read_log(path)?
-                .iter()
-                .map(|line| line.client + 1)
-                .max()
-                .unwrap_or(0)
-        } else {
-            0
-        };
+        let next_client =
+            if path.exists() { read_log(path)?.iter().map(|line| line.client + 1).max().unwrap_or(0) } else { 0 };
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
-            .map_err(|source| JournalError::Open {
-                path: path.to_owned(),
-                source,
-            })?;
-        Ok((
-            Journal {
-                path: path.to_owned(),
-                file: Mutex::new(file),
-            },
-            next_client,
-        ))
+            .map_err(|source| JournalError::Open { path: path.to_owned(), source })?;
+        Ok((Journal { path: path.to_owned(), file: Mutex::new(file) }, next_client))
     }
 
     /// Appends a line with a single write, so that a killed process leaves whole lines.
     pub fn append(&self, line: &LogLine) -> Result<(), JournalError> {
-        let append = |source| JournalError::Append {
-            path: self.path.clone(),
-            source,
-        };
+        let append = |source| JournalError::Append { path: self.path.clone(), source };
         let mut text = serde_json::to_vec(line).map_err(|error| append(error.into()))?;
         text.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,10 +102,7 @@ impl Journal {
 
 /// All lines of a log in order. A last line without its newline is left out: it is being written.
 pub fn read_log(path: &Path) -> Result<Vec<LogLine>, JournalError> {
-    let open = |source| JournalError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let open = |source| JournalError::Open { path: path.to_owned(), source };
     let mut reader = BufReader::new(File::open(path).map_err(open)?);
     let mut lines = Vec::new();
     let mut text = String::new();

@@ -17,11 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 const REFUSED: u8 = 64;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "campanile-simcam",
-    version,
-    about = "Simulated RTSP cameras that log every access unit they send"
-)]
+#[command(name = "campanile-simcam", version, about = "Simulated RTSP cameras that log every access unit they send")]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -110,10 +106,7 @@ enum CliCodec {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let outcome = match Cli::parse().task {
         Task::Serve { config } => serve(&config),
         Task::Render(render) => render_scene(&render),
@@ -197,11 +190,7 @@ fn compare(request: &Audit) -> anyhow::Result<ExitCode> {
     };
     let mut best: Option<(u64, AuditReport)> = None;
     for client in clients {
-        let own: Vec<_> = lines
-            .iter()
-            .filter(|line| line.client == client)
-            .cloned()
-            .collect();
+        let own: Vec<_> = lines.iter().filter(|line| line.client == client).cloned().collect();
         let report = audit(&own, &file, request.from_us, request.to_us);
         let better = |known: &AuditReport| {
             let score = |report: &AuditReport| report.found as i64 - report.missing.len() as i64;
@@ -213,10 +202,7 @@ fn compare(request: &Audit) -> anyhow::Result<ExitCode> {
     }
     let (client, report) = best.context("the log holds no client")?;
     if request.json {
-        println!(
-            "{}",
-            serde_json::json!({ "client": client, "exact": report.is_exact(), "report": report })
-        );
+        println!("{}", serde_json::json!({ "client": client, "exact": report.is_exact(), "report": report }));
     } else {
         println!(
             "client {client}: expected {}, found {}, missing {}, foreign {}, out of order {}",
@@ -227,9 +213,5 @@ fn compare(request: &Audit) -> anyhow::Result<ExitCode> {
             report.out_of_order
         );
     }
-    Ok(if report.is_exact() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    Ok(if report.is_exact() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

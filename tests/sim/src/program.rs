@@ -117,24 +117,14 @@ fn formats(params: &SceneParams, codec: Codec) -> (Format, Format) {
         width: params.main_width,
         height: params.main_height,
         fps: (params.main_fps, 1),
-        kbit_per_s: rate(
-            MAIN_BITS_PER_PIXEL,
-            params.main_width,
-            params.main_height,
-            fps,
-        ),
+        kbit_per_s: rate(MAIN_BITS_PER_PIXEL, params.main_width, params.main_height, fps),
         gop: params.main_fps * 2,
     };
     let sub = Format {
         width: params.sub_width,
         height: params.sub_height,
         fps: (params.main_fps, params.sub_every),
-        kbit_per_s: rate(
-            SUB_BITS_PER_PIXEL,
-            params.sub_width,
-            params.sub_height,
-            sub_fps,
-        ),
+        kbit_per_s: rate(SUB_BITS_PER_PIXEL, params.sub_width, params.sub_height, sub_fps),
         gop: (sub_fps.round() as u32).max(1),
         ..main.clone()
     };
@@ -144,15 +134,9 @@ fn formats(params: &SceneParams, codec: Codec) -> (Format, Format) {
 /// Renders and encodes a scene into `cache`, or finds it there.
 pub fn render(params: &SceneParams, codec: Codec, cache: &Path) -> Result<Rendered, ProgramError> {
     let (main_format, sub_format) = formats(params, codec);
-    let key = fingerprint(&format!(
-        "{SCENE_VERSION} {params:?} {main_format:?} {sub_format:?}"
-    ));
+    let key = fingerprint(&format!("{SCENE_VERSION} {params:?} {main_format:?} {sub_format:?}"));
     let path = |ending: &str| cache.join(format!("scene-{key}.{ending}"));
-    let rendered = Rendered {
-        main: path("main.mp4"),
-        sub: path("sub.mp4"),
-        truth: path("truth.json"),
-    };
+    let rendered = Rendered { main: path("main.mp4"), sub: path("sub.mp4"), truth: path("truth.json") };
     // The truth is renamed last: where it is, the streams are.
     if rendered.truth.exists() {
         return Ok(rendered);
@@ -160,45 +144,20 @@ pub fn render(params: &SceneParams, codec: Codec, cache: &Path) -> Result<Render
     let started = std::time::Instant::now();
     make_folder(cache)?;
     let aside = Aside::new(cache)?;
-    let (main, sub, truth) = (
-        aside.path("main.mp4"),
-        aside.path("sub.mp4"),
-        aside.path("truth.json"),
-    );
+    let (main, sub, truth) = (aside.path("main.mp4"), aside.path("sub.mp4"), aside.path("truth.json"));
     let made = render_into(params, (&main_format, &main), (&sub_format, &sub))?;
-    let text = serde_json::to_vec(&made).map_err(|error| ProgramError::Cache {
-        path: truth.clone(),
-        source: error.into(),
-    })?;
-    std::fs::write(&truth, text).map_err(|source| ProgramError::Cache {
-        path: truth.clone(),
-        source,
-    })?;
-    for (from, to) in [
-        (main, &rendered.main),
-        (sub, &rendered.sub),
-        (truth, &rendered.truth),
-    ] {
-        std::fs::rename(from, to).map_err(|source| ProgramError::Cache {
-            path: to.clone(),
-            source,
-        })?;
+    let text =
+        serde_json::to_vec(&made).map_err(|error| ProgramError::Cache { path: truth.clone(), source: error.into() })?;
+    std::fs::write(&truth, text).map_err(|source| ProgramError::Cache { path: truth.clone(), source })?;
+    for (from, to) in [(main, &rendered.main), (sub, &rendered.sub), (truth, &rendered.truth)] {
+        std::fs::rename(from, to).map_err(|source| ProgramError::Cache { path: to.clone(), source })?;
     }
     let ms = started.elapsed().as_millis() as u64;
-    info!(
-        camera = params.number,
-        frames = params.loop_frames,
-        ms,
-        "scene rendered"
-    );
+    info!(camera = params.number, frames = params.loop_frames, ms, "scene rendered");
     Ok(rendered)
 }
 
-fn render_into(
-    params: &SceneParams,
-    main: (&Format, &Path),
-    sub: (&Format, &Path),
-) -> Result<Truth, ProgramError> {
+fn render_into(params: &SceneParams, main: (&Format, &Path), sub: (&Format, &Path)) -> Result<Truth, ProgramError> {
     let mut main = Encoder::start(main.0, main.1).map_err(ProgramError::Encode)?;
     let mut sub = Encoder::start(sub.0, sub.1).map_err(ProgramError::Encode)?;
     let mut renderer = Renderer::new(params);
@@ -210,12 +169,7 @@ fn render_into(
             sub.push(picture).map_err(ProgramError::Encode)?;
         }
         if index > 0 && index.is_multiple_of(tenth) {
-            info!(
-                camera = params.number,
-                frame = index,
-                of = params.loop_frames,
-                "rendering"
-            );
+            info!(camera = params.number, frame = index, of = params.loop_frames, "rendering");
         }
     }
     main.finish().map_err(ProgramError::Encode)?;
@@ -225,37 +179,23 @@ fn render_into(
 
 /// Main and sub-stream of a source. `codec` is what scenes are encoded to and, where given, what
 /// a file has to be.
-pub fn prepare(
-    source: &Source,
-    codec: Option<Codec>,
-    cache: &Path,
-) -> Result<[Program; 2], ProgramError> {
+pub fn prepare(source: &Source, codec: Option<Codec>, cache: &Path) -> Result<[Program; 2], ProgramError> {
     let (main, sub) = match source {
         Source::Scene(params) => {
             let rendered = render(params, codec.unwrap_or(Codec::H264), cache)?;
             (rendered.main, rendered.sub)
         }
-        Source::File {
-            main,
-            sub: Some(sub),
-        } => (main.clone(), sub.clone()),
+        Source::File { main, sub: Some(sub) } => (main.clone(), sub.clone()),
         Source::File { main, sub: None } => {
             let found = load(main)?.clip.codec;
-            (
-                main.clone(),
-                small_copy(main, codec.unwrap_or(found), cache)?,
-            )
+            (main.clone(), small_copy(main, codec.unwrap_or(found), cache)?)
         }
     };
     let programs = [load(&main)?, load(&sub)?];
     for (program, path) in programs.iter().zip([main, sub]) {
         let found = program.clip.codec;
         if let Some(wanted) = codec.filter(|&wanted| wanted != found) {
-            return Err(ProgramError::OtherCodec {
-                path,
-                found,
-                wanted,
-            });
+            return Err(ProgramError::OtherCodec { path, found, wanted });
         }
     }
     Ok(programs)
@@ -263,28 +203,17 @@ pub fn prepare(
 
 fn load(path: &Path) -> Result<Program, ProgramError> {
     let clip = demux::read(path).map_err(ProgramError::Demux)?;
-    let timeline = Timeline::new(&clip).ok_or_else(|| ProgramError::NoKeyFrame {
-        path: path.to_owned(),
-    })?;
+    let timeline = Timeline::new(&clip).ok_or_else(|| ProgramError::NoKeyFrame { path: path.to_owned() })?;
     Ok(Program { clip, timeline })
 }
 
 /// The sub-stream of a file that has none.
 fn small_copy(main: &Path, codec: Codec, cache: &Path) -> Result<PathBuf, ProgramError> {
-    let look = |source| ProgramError::Look {
-        path: main.to_owned(),
-        source,
-    };
+    let look = |source| ProgramError::Look { path: main.to_owned(), source };
     let full = main.canonicalize().map_err(look)?;
     let meta = full.metadata().map_err(look)?;
-    let age = meta
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let key = fingerprint(&format!(
-        "{full:?} {} {age:?} {codec:?} {SUB_LINES}",
-        meta.len()
-    ));
+    let age = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let key = fingerprint(&format!("{full:?} {} {age:?} {codec:?} {SUB_LINES}", meta.len()));
     let kept = cache.join(format!("sub-{key}.mp4"));
     if kept.exists() {
         return Ok(kept);
@@ -293,10 +222,7 @@ fn small_copy(main: &Path, codec: Codec, cache: &Path) -> Result<PathBuf, Progra
     let aside = Aside::new(cache)?;
     let made = aside.path("sub.mp4");
     encode::transcode(&full, codec, SUB_LINES, 300, &made).map_err(ProgramError::Encode)?;
-    std::fs::rename(&made, &kept).map_err(|source| ProgramError::Cache {
-        path: kept.clone(),
-        source,
-    })?;
+    std::fs::rename(&made, &kept).map_err(|source| ProgramError::Cache { path: kept.clone(), source })?;
     Ok(kept)
 }
 
@@ -306,10 +232,7 @@ fn fingerprint(text: &str) -> String {
 }
 
 fn make_folder(path: &Path) -> Result<(), ProgramError> {
-    std::fs::create_dir_all(path).map_err(|source| ProgramError::Cache {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::create_dir_all(path).map_err(|source| ProgramError::Cache { path: path.to_owned(), source })
 }
 
 /// A folder of our own inside the cache, so that renaming stays on one file system.
@@ -319,11 +242,7 @@ struct Aside {
 
 impl Aside {
     fn new(cache: &Path) -> Result<Aside, ProgramError> {
-        let unique = format!(
-            "making-{}-{:016x}",
-            std::process::id(),
-            rand::random::<u64>()
-        );
+        let unique = format!("making-{}-{:016x}", std::process::id(), rand::random::<u64>());
         let folder = cache.join(unique);
         make_folder(&folder)?;
         Ok(Aside { folder })

@@ -55,12 +55,7 @@ pub fn area(width: usize, height: usize) -> (usize, usize, usize, usize) {
     let side = block(height);
     let strip_height = (side * ROWS as f32).round() as usize;
     let strip_width = (side * COLUMNS as f32).round() as usize;
-    (
-        0,
-        height.saturating_sub(strip_height),
-        strip_width.min(width),
-        strip_height.min(height),
-    )
+    (0, height.saturating_sub(strip_height), strip_width.min(width), strip_height.min(height))
 }
 
 /// Cells of the 32x18 grid that the strip touches; they change on every frame and say nothing
@@ -69,12 +64,7 @@ pub fn cells(width: usize, height: usize) -> Vec<u16> {
     let (x, y, w, h) = area(width, height);
     let columns = (x * 32 / width)..=((x + w - 1) * 32 / width).min(31);
     let rows = (y * 18 / height)..=((y + h - 1) * 18 / height).min(17);
-    rows.flat_map(|row| {
-        columns
-            .clone()
-            .map(move |column| (row * 32 + column) as u16)
-    })
-    .collect()
+    rows.flat_map(|row| columns.clone().map(move |column| (row * 32 + column) as u16)).collect()
 }
 
 /// CRC-16/CCITT-FALSE over the five payload bytes.
@@ -82,19 +72,14 @@ fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xffff, |mut crc, &byte| {
         crc ^= u16::from(byte) << 8;
         for _ in 0..8 {
-            crc = if crc & 0x8000 != 0 {
-                (crc << 1) ^ 0x1021
-            } else {
-                crc << 1
-            };
+            crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
         }
         crc
     })
 }
 
 fn bits(mark: Mark) -> u64 {
-    let payload =
-        (u64::from(mark.camera) << FRAME_BITS) | u64::from(mark.frame & ((1 << FRAME_BITS) - 1));
+    let payload = (u64::from(mark.camera) << FRAME_BITS) | u64::from(mark.frame & ((1 << FRAME_BITS) - 1));
     let checksum = crc(&payload.to_be_bytes()[3..]);
     (u64::from(SYNC) << 56) | (payload << 16) | u64::from(checksum)
 }
@@ -139,14 +124,9 @@ pub fn read(luma: Luma<'_>) -> Option<Mark> {
         return None;
     }
     let threshold = (white + black) / 2.0;
-    let word = levels.iter().fold(0u64, |word, &level| {
-        (word << 1) | u64::from(level > threshold)
-    });
+    let word = levels.iter().fold(0u64, |word, &level| (word << 1) | u64::from(level > threshold));
     let payload = (word >> 16) & 0xff_ffff_ffff;
-    let mark = Mark {
-        camera: (payload >> FRAME_BITS) as u16,
-        frame: (payload & ((1 << FRAME_BITS) - 1)) as u32,
-    };
+    let mark = Mark { camera: (payload >> FRAME_BITS) as u16, frame: (payload & ((1 << FRAME_BITS) - 1)) as u32 };
     (bits(mark) == word).then_some(mark)
 }
 
@@ -155,10 +135,7 @@ fn block_mean(luma: Luma<'_>, top: usize, side: f32, column: usize, row: usize) 
     let span = |index: usize| {
         let from = (index as f32 + 0.25) * side;
         let to = (index as f32 + 0.75) * side;
-        (
-            from.round() as usize,
-            (to.round() as usize).max(from.round() as usize + 1),
-        )
+        (from.round() as usize, (to.round() as usize).max(from.round() as usize + 1))
     };
     let (x0, x1) = span(column);
     let (y0, y1) = span(row);
@@ -186,12 +163,7 @@ mod tests {
     }
 
     fn luma(samples: &[u8], width: usize, height: usize) -> Luma<'_> {
-        Luma {
-            samples,
-            stride: width,
-            width,
-            height,
-        }
+        Luma { samples, stride: width, width, height }
     }
 
     proptest! {

@@ -46,10 +46,7 @@ impl Timeline {
             unit.dts_90k = unit.dts_90k.saturating_sub(first_dts);
         }
         let duration_90k = duration(&units);
-        Some(Timeline {
-            units,
-            duration_90k,
-        })
+        Some(Timeline { units, duration_90k })
     }
 
     /// Access units in a loop.
@@ -72,12 +69,7 @@ impl Timeline {
         let length = self.units.len() as u64;
         let unit = &self.units[(n % length) as usize];
         let shift = (n / length) * self.duration_90k;
-        Due {
-            unit,
-            index: n % length,
-            pts_90k: unit.pts_90k + shift,
-            dts_90k: unit.dts_90k + shift,
-        }
+        Due { unit, index: n % length, pts_90k: unit.pts_90k + shift, dts_90k: unit.dts_90k + shift }
     }
 
     /// Where a client starts that arrives at `now_90k`: the next key frame, see
@@ -93,11 +85,7 @@ impl Timeline {
                 continue;
             }
             if due.dts_90k >= now_90k {
-                return if due.dts_90k - now_90k <= LONGEST_WAIT_90K {
-                    n
-                } else {
-                    previous
-                };
+                return if due.dts_90k - now_90k <= LONGEST_WAIT_90K { n } else { previous };
             }
             previous = n;
         }
@@ -113,8 +101,7 @@ fn duration(units: &[DemuxedUnit]) -> u64 {
     let median = steps.get(steps.len() / 2).copied().unwrap_or(3_600).max(1);
     let last = units.iter().max_by_key(|unit| unit.pts_90k);
     let stated = last.and_then(|unit| unit.duration_90k);
-    let believed =
-        stated.filter(|&ticks| ticks * 2 > median && ticks <= LONGEST_LAST_FRAME * median);
+    let believed = stated.filter(|&ticks| ticks * 2 > median && ticks <= LONGEST_LAST_FRAME * median);
     times.last().copied().unwrap_or(0) + believed.unwrap_or(median)
 }
 
@@ -135,11 +122,7 @@ mod tests {
             key: index % 3 == 0,
             sha256: String::new(),
         });
-        Clip {
-            codec: Codec::H264,
-            caps: gst::Caps::new_any(),
-            units: units.collect(),
-        }
+        Clip { codec: Codec::H264, caps: gst::Caps::new_any(), units: units.collect() }
     }
 
     #[test]
@@ -147,10 +130,7 @@ mod tests {
         for last in [None, Some(0), Some(1), Some(6_000), Some(900_000)] {
             let line = Timeline::new(&clip(&[12_000, 18_000, 24_000, 30_000], last)).unwrap();
             let pts: Vec<u64> = (0..13).map(|n| line.at(n).pts_90k).collect();
-            assert!(
-                pts.windows(2).all(|pair| pair[1] - pair[0] == 6_000),
-                "{last:?}: {pts:?}"
-            );
+            assert!(pts.windows(2).all(|pair| pair[1] - pair[0] == 6_000), "{last:?}: {pts:?}");
         }
     }
 
@@ -158,10 +138,7 @@ mod tests {
     fn reordered_frames_keep_their_times() {
         let line = Timeline::new(&clip(&[6_000, 24_000, 12_000, 18_000], None)).unwrap();
         let pts: Vec<u64> = (0..8).map(|n| line.at(n).pts_90k).collect();
-        assert_eq!(
-            pts,
-            [0, 18_000, 6_000, 12_000, 24_000, 42_000, 30_000, 36_000]
-        );
+        assert_eq!(pts, [0, 18_000, 6_000, 12_000, 24_000, 42_000, 30_000, 36_000]);
     }
 
     #[test]
@@ -176,10 +153,7 @@ mod tests {
     #[test]
     fn rare_key_frames_do_not_keep_a_client_waiting() {
         let mut long = clip(&(0..300).map(|n| n * 6_000).collect::<Vec<_>>(), None);
-        long.units
-            .iter_mut()
-            .skip(1)
-            .for_each(|unit| unit.key = false);
+        long.units.iter_mut().skip(1).for_each(|unit| unit.key = false);
         let line = Timeline::new(&long).unwrap();
         assert_eq!(line.start(90_000), 0);
         assert_eq!(line.start(line.duration_90k() - 90_000), 300);

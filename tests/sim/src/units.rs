@@ -87,9 +87,7 @@ pub fn hash_length_prefixed(access_unit: &[u8], length_size: usize, codec: Codec
     let mut rest = access_unit;
     while rest.len() >= length_size && length_size > 0 {
         let (prefix, tail) = rest.split_at(length_size);
-        let length = prefix
-            .iter()
-            .fold(0usize, |sum, &byte| (sum << 8) | usize::from(byte));
+        let length = prefix.iter().fold(0usize, |sum, &byte| (sum << 8) | usize::from(byte));
         let (nal, tail) = tail.split_at(length.min(tail.len()));
         nals.push(nal);
         rest = tail;
@@ -137,11 +135,7 @@ pub fn read_mp4(path: &Path) -> Result<Vec<FileUnit>, DemuxError> {
     Ok(clip
         .units
         .iter()
-        .map(|unit| FileUnit {
-            sha256: unit.sha256.clone(),
-            pts_90k: unit.pts_90k,
-            key: unit.key,
-        })
+        .map(|unit| FileUnit { sha256: unit.sha256.clone(), pts_90k: unit.pts_90k, key: unit.key })
         .collect())
 }
 
@@ -153,11 +147,7 @@ mod tests {
     fn annexb(nals: &[Vec<u8>]) -> Vec<u8> {
         let mut out = Vec::new();
         for (index, nal) in nals.iter().enumerate() {
-            out.extend_from_slice(if index % 2 == 0 {
-                &[0, 0, 0, 1]
-            } else {
-                &[0, 0, 1]
-            });
+            out.extend_from_slice(if index % 2 == 0 { &[0, 0, 0, 1] } else { &[0, 0, 1] });
             out.extend_from_slice(nal);
         }
         out
@@ -175,33 +165,14 @@ mod tests {
     #[test]
     fn parameter_sets_and_delimiters_change_nothing() {
         let bare = annexb(&[vec![0x06, 5, 1], vec![0x65, 1, 2, 3]]);
-        let dressed = annexb(&[
-            vec![0x09, 0xf0],
-            vec![0x67, 1, 2],
-            vec![0x68, 1],
-            vec![0x06, 5, 1],
-            vec![0x65, 1, 2, 3],
-        ]);
-        assert_eq!(
-            hash_annexb(&bare, Codec::H264),
-            hash_annexb(&dressed, Codec::H264)
-        );
+        let dressed =
+            annexb(&[vec![0x09, 0xf0], vec![0x67, 1, 2], vec![0x68, 1], vec![0x06, 5, 1], vec![0x65, 1, 2, 3]]);
+        assert_eq!(hash_annexb(&bare, Codec::H264), hash_annexb(&dressed, Codec::H264));
         let without_sei = annexb(&[vec![0x65, 1, 2, 3]]);
-        assert_ne!(
-            hash_annexb(&bare, Codec::H264),
-            hash_annexb(&without_sei, Codec::H264)
-        );
+        assert_ne!(hash_annexb(&bare, Codec::H264), hash_annexb(&without_sei, Codec::H264));
         let h265 = annexb(&[vec![0x26, 1, 9]]);
-        let h265_dressed = annexb(&[
-            vec![0x46, 1],
-            vec![0x40, 1],
-            vec![0x42, 1],
-            vec![0x26, 1, 9],
-        ]);
-        assert_eq!(
-            hash_annexb(&h265, Codec::H265),
-            hash_annexb(&h265_dressed, Codec::H265)
-        );
+        let h265_dressed = annexb(&[vec![0x46, 1], vec![0x40, 1], vec![0x42, 1], vec![0x26, 1, 9]]);
+        assert_eq!(hash_annexb(&h265, Codec::H265), hash_annexb(&h265_dressed, Codec::H265));
     }
 
     #[test]

@@ -10,17 +10,13 @@ use campanile_sim::units::Codec;
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
     let params = SceneParams::tiny(4, 11, 3);
-    let render =
-        |params: &SceneParams, index: u32| Renderer::new(params).render(index).main.to_vec();
+    let render = |params: &SceneParams, index: u32| Renderer::new(params).render(index).main.to_vec();
     assert!(render(&params, 9) == render(&params, 9));
     let mut ordered = Renderer::new(&params);
     (0..9).for_each(|index| {
         ordered.render(index);
     });
-    assert!(
-        ordered.render(9).main == render(&params, 9),
-        "a frame depends on those before it"
-    );
+    assert!(ordered.render(9).main == render(&params, 9), "a frame depends on those before it");
     assert!(render(&params, 9) != render(&SceneParams::tiny(4, 12, 3), 9));
     assert!(render(&params, 9) != render(&SceneParams::tiny(5, 11, 3), 9));
 }
@@ -31,10 +27,8 @@ fn cell_means(luma: &[u8], width: usize, height: usize) -> Vec<f32> {
     for cell in 0..32 * 18 {
         let (x0, y0) = (cell % 32 * width / 32, cell / 32 * height / 18);
         let (w, h) = (width / 32, height / 18);
-        let sum: u32 = (y0..y0 + h)
-            .flat_map(|y| &luma[y * width + x0..y * width + x0 + w])
-            .map(|&v| u32::from(v))
-            .sum();
+        let sum: u32 =
+            (y0..y0 + h).flat_map(|y| &luma[y * width + x0..y * width + x0 + w]).map(|&v| u32::from(v)).sum();
         means.push(sum as f32 / (w * h) as f32);
     }
     means
@@ -47,9 +41,8 @@ fn only_cells_of_the_truth_change() {
         (params.light, params.strip) = (light, false);
         let mut renderer = Renderer::new(&params);
         let luma = (params.main_width * params.main_height) as usize;
-        let means: Vec<Vec<f32>> = (0..params.loop_frames)
-            .map(|index| cell_means(&renderer.render(index).main[..luma], 320, 180))
-            .collect();
+        let means: Vec<Vec<f32>> =
+            (0..params.loop_frames).map(|index| cell_means(&renderer.render(index).main[..luma], 320, 180)).collect();
         let truth = renderer.into_truth();
         let (mut moved, mut loudest) = (0, 0.0f32);
         for (index, pair) in means.windows(2).enumerate() {
@@ -63,10 +56,7 @@ fn only_cells_of_the_truth_change() {
                 }
             }
         }
-        assert!(
-            loudest < 4.0,
-            "{light:?}: a still cell changed by {loudest}"
-        );
+        assert!(loudest < 4.0, "{light:?}: a still cell changed by {loudest}");
         assert!(moved > 20, "{light:?}: only {moved} cells moved");
         assert!(truth.frames[0].boxes.is_empty());
     }
@@ -77,11 +67,8 @@ fn gaps_of_a_usual_loop_are_long_and_empty() {
     let mut params = SceneParams::tiny(2, 33, 40);
     params.activity = Activity::Normal;
     let truth = truth_of(&params);
-    let busy: Vec<bool> = truth
-        .frames
-        .iter()
-        .map(|frame| !frame.cells.is_empty() || !frame.either.is_empty())
-        .collect();
+    let busy: Vec<bool> =
+        truth.frames.iter().map(|frame| !frame.cells.is_empty() || !frame.either.is_empty()).collect();
     let starts = busy.windows(2).filter(|pair| !pair[0] && pair[1]).count();
     assert!(starts >= 2, "{starts} passages");
     let mut gap = 0;
@@ -106,23 +93,12 @@ fn strips_survive_encoding_at_all_sizes() {
         large.loop_frames = 30;
         for params in [large, SceneParams::tiny(42, 3, 3)] {
             let rendered = program::render(&params, codec, folder.path()).unwrap();
-            for (path, frames) in [
-                (&rendered.main, params.loop_frames),
-                (&rendered.sub, params.loop_frames / 2),
-            ] {
+            for (path, frames) in [(&rendered.main, params.loop_frames), (&rendered.sub, params.loop_frames / 2)] {
                 let marks = read_marks(path).unwrap();
-                let counters: Vec<_> = marks
-                    .iter()
-                    .map(|frame| frame.mark.map(|mark| (mark.camera, mark.frame)))
-                    .collect();
-                let wanted: Vec<_> = (0..frames)
-                    .map(|frame| Some((params.number, frame)))
-                    .collect();
-                assert_eq!(
-                    counters, wanted,
-                    "{codec:?} {}x{}",
-                    params.main_width, params.main_height
-                );
+                let counters: Vec<_> =
+                    marks.iter().map(|frame| frame.mark.map(|mark| (mark.camera, mark.frame))).collect();
+                let wanted: Vec<_> = (0..frames).map(|frame| Some((params.number, frame))).collect();
+                assert_eq!(counters, wanted, "{codec:?} {}x{}", params.main_width, params.main_height);
             }
         }
     }

@@ -56,13 +56,10 @@ fn paving(painter: &Painter<'_>, x: f32, z: f32) -> Rgb {
     let fade = (1.0 - z / 38.0).clamp(0.0, 1.0);
     if (STREET_Z.0..STREET_Z.1).contains(&z) {
         let rough = hash((x * 14.0) as i32, (z * 10.0) as i32, grain) - 0.5;
-        let track = [27.4 - 0.7, 27.4 + 0.7, 30.6 - 0.7, 30.6 + 0.7]
-            .iter()
-            .any(|wheel| (z - wheel).abs() < 0.28);
+        let track = [27.4 - 0.7, 27.4 + 0.7, 30.6 - 0.7, 30.6 + 0.7].iter().any(|wheel| (z - wheel).abs() < 0.28);
         let asphalt = shade([104.0, 103.0, 104.0], if track { 0.92 } else { 1.0 });
         let kerb = (z - STREET_Z.0).min(STREET_Z.1 - z) < 0.3;
-        let zebra =
-            (painter.mood.centre_x * 0.5 - x).abs() < 2.0 && (z * 1.05).rem_euclid(1.0) < 0.5;
+        let zebra = (painter.mood.centre_x * 0.5 - x).abs() < 2.0 && (z * 1.05).rem_euclid(1.0) < 0.5;
         let base = if kerb {
             [176.0, 170.0, 160.0]
         } else if zebra {
@@ -82,18 +79,10 @@ fn paving(painter: &Painter<'_>, x: f32, z: f32) -> Rgb {
     let row = (bend / 0.19).floor();
     let column = ((x + 0.1 * row.rem_euclid(2.0)) / 0.2).floor();
     let stone = hash(column as i32, row as i32, grain) - 0.5;
-    let joint = (bend / 0.19).fract().abs() < 0.14
-        || ((x + 0.1 * row.rem_euclid(2.0)) / 0.2).rem_euclid(1.0) < 0.12;
-    let tone = mix(
-        painter.mood.paving,
-        [196.0, 150.0, 128.0],
-        0.25 * (stone + 0.5),
-    );
+    let joint = (bend / 0.19).fract().abs() < 0.14 || ((x + 0.1 * row.rem_euclid(2.0)) / 0.2).rem_euclid(1.0) < 0.12;
+    let tone = mix(painter.mood.paving, [196.0, 150.0, 128.0], 0.25 * (stone + 0.5));
     let cut = if joint { 1.0 - 0.3 * fade } else { 1.0 };
-    shade(
-        tone,
-        cut * (1.0 + 0.24 * stone * (0.25 + fade) + 0.2 * wear) * 0.86,
-    )
+    shade(tone, cut * (1.0 + 0.24 * stone * (0.25 + fade) + 0.2 * wear) * 0.86)
 }
 
 /// Furniture, far to near.
@@ -104,11 +93,7 @@ pub fn furnish(painter: &mut Painter<'_>) {
     }
     centrepiece(painter);
     for tree in 0..3 {
-        potted_tree(
-            painter,
-            side * (SIDE_X - 1.6),
-            35.5 + 4.0 * (2 - tree) as f32,
-        );
+        potted_tree(painter, side * (SIDE_X - 1.6), 35.5 + 4.0 * (2 - tree) as f32);
     }
     for post in -8i32..=8 {
         bollard(painter, post as f32 * 2.6 + 0.9, STREET_Z.1 + 0.5);
@@ -140,36 +125,21 @@ fn on_ground(painter: &mut Painter<'_>, x: f32, z: f32, half: f32, height: f32) 
 }
 
 fn oval(x: f32, y: f32, z: f32, radius: f32) -> Vec<Spot> {
-    raster::ellipse([x, z], radius, radius)
-        .iter()
-        .map(|point| [point[0], y, point[1]])
-        .collect()
+    raster::ellipse([x, z], radius, radius).iter().map(|point| [point[0], y, point[1]]).collect()
 }
 
 /// A round body between two heights.
-fn drum(
-    painter: &mut Painter<'_>,
-    (x, z): (f32, f32),
-    radius: (f32, f32),
-    v: (f32, f32),
-    colour: Rgb,
-) {
+fn drum(painter: &mut Painter<'_>, (x, z): (f32, f32), radius: (f32, f32), v: (f32, f32), colour: Rgb) {
     let light = painter.mood.sun;
-    let wall = Wall::Facing {
-        z: z - radius.0.min(radius.1) * 0.5,
-    };
+    let wall = Wall::Facing { z: z - radius.0.min(radius.1) * 0.5 };
     const SLICES: usize = 12;
     for slice in 0..SLICES {
         let edge = |step: usize| (step as f32 / SLICES as f32 * std::f32::consts::PI).cos();
         let (a, b) = (edge(slice), edge(slice + 1));
         let facing = (a + b) / 2.0 * -painter.mood.side;
         let tone = lit(shade(colour, 0.86 - 0.24 * facing), light);
-        let corners = [
-            (x + radius.0 * a, v.0),
-            (x + radius.0 * b, v.0),
-            (x + radius.1 * b, v.1),
-            (x + radius.1 * a, v.1),
-        ];
+        let corners =
+            [(x + radius.0 * a, v.0), (x + radius.0 * b, v.0), (x + radius.1 * b, v.1), (x + radius.1 * a, v.1)];
         painter.wall_colour(wall, &corners, tone);
     }
 }
@@ -184,11 +154,7 @@ fn centrepiece(painter: &mut Painter<'_>) {
             drum(painter, (x, z), (2.9, 3.0), (0.0, 0.8), MARBLE);
             painter.flat(&oval(x, 0.8, z, 3.0), lit(MARBLE, sun), 1.0);
             painter.flat(&oval(x, 0.8, z, 2.65), lit([104.0, 148.0, 156.0], sun), 1.0);
-            painter.flat(
-                &oval(x - 0.5, 0.81, z - 0.4, 1.3),
-                lit([138.0, 178.0, 184.0], sun),
-                0.6,
-            );
+            painter.flat(&oval(x - 0.5, 0.81, z - 0.4, 1.3), lit([138.0, 178.0, 184.0], sun), 0.6);
             drum(painter, (x, z), (0.5, 0.35), (0.6, 2.3), MARBLE);
             drum(painter, (x, z), (0.3, 1.35), (2.1, 2.7), MARBLE);
             painter.flat(&oval(x, 2.7, z, 1.35), lit([128.0, 168.0, 174.0], sun), 1.0);
@@ -196,13 +162,7 @@ fn centrepiece(painter: &mut Painter<'_>) {
             drum(painter, (x, z), (0.42, 0.05), (3.7, 4.5), MARBLE);
         }
         Centrepiece::Statue => {
-            drum(
-                painter,
-                (x, z),
-                (1.9, 1.9),
-                (0.0, 0.35),
-                shade(MARBLE, 0.92),
-            );
+            drum(painter, (x, z), (1.9, 1.9), (0.0, 0.35), shade(MARBLE, 0.92));
             drum(painter, (x, z), (1.4, 1.4), (0.35, 0.7), MARBLE);
             drum(painter, (x, z), (0.85, 0.75), (0.7, 2.7), MARBLE);
             drum(painter, (x, z), (1.05, 1.05), (2.6, 2.85), MARBLE);
@@ -211,34 +171,13 @@ fn centrepiece(painter: &mut Painter<'_>) {
             drum(painter, (x, z), (0.34, 0.5), (3.9, 4.8), bronze);
             drum(painter, (x, z), (0.2, 0.2), (4.8, 5.25), bronze);
             let wall = Wall::Facing { z: z - 0.3 };
-            painter.on_wall(
-                wall,
-                &[
-                    (x + 0.3, 4.7),
-                    (x + 1.0, 5.3),
-                    (x + 1.1, 5.15),
-                    (x + 0.45, 4.4),
-                ],
-                bronze,
-            );
+            painter.on_wall(wall, &[(x + 0.3, 4.7), (x + 1.0, 5.3), (x + 1.1, 5.15), (x + 0.45, 4.4)], bronze);
         }
         Centrepiece::Obelisk => {
             drum(painter, (x, z), (2.2, 2.2), (0.0, 0.3), shade(MARBLE, 0.9));
             drum(painter, (x, z), (1.1, 1.0), (0.3, 1.9), MARBLE);
-            drum(
-                painter,
-                (x, z),
-                (0.72, 0.4),
-                (1.9, 7.6),
-                [198.0, 164.0, 138.0],
-            );
-            drum(
-                painter,
-                (x, z),
-                (0.4, 0.02),
-                (7.6, 8.3),
-                [210.0, 176.0, 148.0],
-            );
+            drum(painter, (x, z), (0.72, 0.4), (1.9, 7.6), [198.0, 164.0, 138.0]);
+            drum(painter, (x, z), (0.4, 0.02), (7.6, 8.3), [210.0, 176.0, 148.0]);
         }
     }
 }
@@ -247,49 +186,20 @@ fn parasol(painter: &mut Painter<'_>, x: f32, z: f32, place: usize) {
     on_ground(painter, x, z, 1.2, 1.6);
     let wall = Wall::Facing { z };
     painter.panel(wall, (x - 0.04, x + 0.04), (0.0, 2.6), [96.0, 80.0, 64.0]);
-    painter.panel(
-        wall,
-        (x - 0.45, x + 0.45),
-        (0.72, 0.8),
-        [206.0, 200.0, 190.0],
-    );
+    painter.panel(wall, (x - 0.45, x + 0.45), (0.72, 0.8), [206.0, 200.0, 190.0]);
     for chair in [-0.8f32, 0.8] {
-        painter.panel(
-            wall,
-            (x + chair - 0.2, x + chair + 0.2),
-            (0.4, 0.48),
-            [122.0, 88.0, 60.0],
-        );
-        painter.panel(
-            wall,
-            (x + chair * 1.2 - 0.04, x + chair * 1.2 + 0.04),
-            (0.0, 0.95),
-            [122.0, 88.0, 60.0],
-        );
+        painter.panel(wall, (x + chair - 0.2, x + chair + 0.2), (0.4, 0.48), [122.0, 88.0, 60.0]);
+        painter.panel(wall, (x + chair * 1.2 - 0.04, x + chair * 1.2 + 0.04), (0.0, 0.95), [122.0, 88.0, 60.0]);
     }
-    let cloth = if place.is_multiple_of(2) {
-        [232.0, 224.0, 204.0]
-    } else {
-        [168.0, 62.0, 54.0]
-    };
+    let cloth = if place.is_multiple_of(2) { [232.0, 224.0, 204.0] } else { [168.0, 62.0, 54.0] };
     painter.on_wall(wall, &[(x - 1.35, 2.1), (x + 1.35, 2.1), (x, 2.85)], cloth);
-    painter.on_wall(
-        wall,
-        &[(x - 0.45, 2.1), (x + 0.4, 2.1), (x, 2.85)],
-        shade(cloth, 0.88),
-    );
+    painter.on_wall(wall, &[(x - 0.45, 2.1), (x + 0.4, 2.1), (x, 2.85)], shade(cloth, 0.88));
     painter.panel(wall, (x - 1.35, x + 1.35), (1.95, 2.12), shade(cloth, 0.8));
 }
 
 fn potted_tree(painter: &mut Painter<'_>, x: f32, z: f32) {
     on_ground(painter, x, z, 0.7, 2.2);
-    drum(
-        painter,
-        (x, z),
-        (0.38, 0.5),
-        (0.0, 0.75),
-        [178.0, 98.0, 66.0],
-    );
+    drum(painter, (x, z), (0.38, 0.5), (0.0, 0.75), [178.0, 98.0, 66.0]);
     let wall = Wall::Facing { z };
     painter.panel(wall, (x - 0.06, x + 0.06), (0.7, 1.6), [92.0, 72.0, 54.0]);
     let light = painter.mood.sun;
@@ -299,30 +209,16 @@ fn potted_tree(painter: &mut Painter<'_>, x: f32, z: f32) {
         let (turn, away) = (pick(1) * std::f32::consts::TAU, pick(2).sqrt() * 0.85);
         let (dx, dy) = (turn.cos() * away, turn.sin() * away);
         let bright = 0.8 + 0.25 * (dx * side + dy) + 0.25 * pick(3);
-        let tuft: Vec<(f32, f32)> = raster::ellipse([x + dx, 2.25 + dy], 0.2, 0.16)
-            .iter()
-            .map(|p| (p[0], p[1]))
-            .collect();
+        let tuft: Vec<(f32, f32)> =
+            raster::ellipse([x + dx, 2.25 + dy], 0.2, 0.16).iter().map(|p| (p[0], p[1])).collect();
         painter.wall_colour(wall, &tuft, lit(shade([78.0, 112.0, 62.0], bright), light));
     }
 }
 
 fn bollard(painter: &mut Painter<'_>, x: f32, z: f32) {
     on_ground(painter, x, z, 0.1, 0.8);
-    drum(
-        painter,
-        (x, z),
-        (0.14, 0.11),
-        (0.0, 0.7),
-        [148.0, 142.0, 134.0],
-    );
-    drum(
-        painter,
-        (x, z),
-        (0.15, 0.05),
-        (0.7, 0.85),
-        [166.0, 160.0, 150.0],
-    );
+    drum(painter, (x, z), (0.14, 0.11), (0.0, 0.7), [148.0, 142.0, 134.0]);
+    drum(painter, (x, z), (0.15, 0.05), (0.7, 0.85), [166.0, 160.0, 150.0]);
 }
 
 fn bench(painter: &mut Painter<'_>, x: f32, z: f32) {
@@ -332,12 +228,7 @@ fn bench(painter: &mut Painter<'_>, x: f32, z: f32) {
         painter.panel(wall, (x + foot, x + foot + 0.1), (0.0, 0.9), IRON);
     }
     for v in [0.42, 0.62, 0.8] {
-        painter.panel(
-            wall,
-            (x - 0.95, x + 0.95),
-            (v, v + 0.1),
-            [134.0, 92.0, 58.0],
-        );
+        painter.panel(wall, (x - 0.95, x + 0.95), (v, v + 0.1), [134.0, 92.0, 58.0]);
     }
 }
 
@@ -352,12 +243,7 @@ fn lamp(painter: &mut Painter<'_>, x: f32, z: f32) {
         let c = x + arm;
         painter.on_wall(
             wall,
-            &[
-                (c - 0.2, 4.1),
-                (c + 0.2, 4.1),
-                (c + 0.28, 4.6),
-                (c - 0.28, 4.6),
-            ],
+            &[(c - 0.2, 4.1), (c + 0.2, 4.1), (c + 0.28, 4.6), (c - 0.28, 4.6)],
             [244.0, 236.0, 208.0],
         );
         painter.on_wall(wall, &[(c - 0.34, 4.6), (c + 0.34, 4.6), (c, 4.9)], IRON);
@@ -366,8 +252,5 @@ fn lamp(painter: &mut Painter<'_>, x: f32, z: f32) {
 
 /// Where lanterns hang, for their glow by night.
 pub fn lanterns(painter: &Painter<'_>) -> Vec<Point> {
-    [-13.85f32, -12.15, 12.15, 13.85]
-        .iter()
-        .map(|&x| painter.view.project([x, 4.35, STREET_Z.1 + 0.8]))
-        .collect()
+    [-13.85f32, -12.15, 12.15, 13.85].iter().map(|&x| painter.view.project([x, 4.35, STREET_Z.1 + 0.8])).collect()
 }

@@ -109,29 +109,17 @@ impl Mood {
             sun: [1.0; 3],
             ambient: [0.6; 3],
             shadow: [0.5; 3],
-            cast: (
-                -side * rng.random_range(0.5..0.9),
-                rng.random_range(0.3..0.6),
-            ),
+            cast: (-side * rng.random_range(0.5..0.9), rng.random_range(0.3..0.6)),
             side,
             tower_x: side * rng.random_range(-16.0..9.0),
             tower_height: rng.random_range(22.8..25.0),
             tower_colours,
             crown: [Crown::Spire, Crown::Drum, Crown::Battlements][rng.random_range(0..3)],
-            centrepiece: [
-                Centrepiece::Fountain,
-                Centrepiece::Statue,
-                Centrepiece::Obelisk,
-            ][rng.random_range(0..3)],
+            centrepiece: [Centrepiece::Fountain, Centrepiece::Statue, Centrepiece::Obelisk][rng.random_range(0..3)],
             centre_x: side * rng.random_range(-8.0..4.0),
             plaster,
-            shutters: [[62.0, 92.0, 70.0], [96.0, 72.0, 52.0], [70.0, 88.0, 104.0]]
-                [rng.random_range(0..3)],
-            paving: [
-                [168.0, 160.0, 150.0],
-                [150.0, 146.0, 144.0],
-                [178.0, 162.0, 144.0],
-            ][rng.random_range(0..3)],
+            shutters: [[62.0, 92.0, 70.0], [96.0, 72.0, 52.0], [70.0, 88.0, 104.0]][rng.random_range(0..3)],
+            paving: [[168.0, 160.0, 150.0], [150.0, 146.0, 144.0], [178.0, 162.0, 144.0]][rng.random_range(0..3)],
             grain: rng.random(),
             church: rng.random_range(1..4),
         };
@@ -146,13 +134,7 @@ impl Mood {
 
     fn daylight(&mut self, hour: u32) {
         let (top, bottom, sun, ambient, shadow): (Rgb, Rgb, Rgb, Rgb, Rgb) = match hour {
-            0 => (
-                [98.0, 150.0, 212.0],
-                [238.0, 226.0, 204.0],
-                [1.06, 1.0, 0.9],
-                [0.62, 0.66, 0.76],
-                [0.56, 0.6, 0.7],
-            ),
+            0 => ([98.0, 150.0, 212.0], [238.0, 226.0, 204.0], [1.06, 1.0, 0.9], [0.62, 0.66, 0.76], [0.56, 0.6, 0.7]),
             1 => (
                 [62.0, 126.0, 206.0],
                 [196.0, 220.0, 238.0],
@@ -167,13 +149,9 @@ impl Mood {
                 [0.58, 0.58, 0.68],
                 [0.52, 0.53, 0.64],
             ),
-            _ => (
-                [142.0, 160.0, 184.0],
-                [218.0, 220.0, 220.0],
-                [0.94, 0.94, 0.95],
-                [0.74, 0.76, 0.8],
-                [0.78, 0.8, 0.84],
-            ),
+            _ => {
+                ([142.0, 160.0, 184.0], [218.0, 220.0, 220.0], [0.94, 0.94, 0.95], [0.74, 0.76, 0.8], [0.78, 0.8, 0.84])
+            }
         };
         (self.sky, self.sun, self.ambient, self.shadow) = ([top, bottom], sun, ambient, shadow);
         if hour == 3 {
@@ -212,12 +190,8 @@ mod tests {
 
     #[test]
     fn seeds_differ_and_repeat() {
-        let places: Vec<f32> = (0..8)
-            .map(|seed| Mood::new(seed, Light::Day).tower_x)
-            .collect();
-        let again: Vec<f32> = (0..8)
-            .map(|seed| Mood::new(seed, Light::Day).tower_x)
-            .collect();
+        let places: Vec<f32> = (0..8).map(|seed| Mood::new(seed, Light::Day).tower_x).collect();
+        let again: Vec<f32> = (0..8).map(|seed| Mood::new(seed, Light::Day).tower_x).collect();
         assert_eq!(places, again);
         let mut distinct = places.clone();
         distinct.sort_by(f32::total_cmp);

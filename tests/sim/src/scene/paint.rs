@@ -29,13 +29,7 @@ impl Canvas {
     /// An empty picture.
     pub fn new(width: usize, height: usize) -> Canvas {
         let size = width * height;
-        Canvas {
-            width,
-            height,
-            pixels: vec![[0; 3]; size],
-            depth: vec![f32::INFINITY; size],
-            sunlit: vec![1.0; size],
-        }
+        Canvas { width, height, pixels: vec![[0; 3]; size], depth: vec![f32::INFINITY; size], sunlit: vec![1.0; size] }
     }
 }
 
@@ -84,10 +78,7 @@ impl Painter<'_> {
 
     /// A piece of a wall in a colour as it is.
     pub fn wall_colour(&mut self, wall: Wall, corners: &[(f32, f32)], colour: Rgb) {
-        let points: Vec<Point> = corners
-            .iter()
-            .map(|&(u, v)| self.view.project(wall.at(u, v)))
-            .collect();
+        let points: Vec<Point> = corners.iter().map(|&(u, v)| self.view.project(wall.at(u, v))).collect();
         let view = self.view;
         let depth = move |px: f32| match wall {
             Wall::Facing { z } => z,
@@ -99,10 +90,7 @@ impl Painter<'_> {
     /// A wall's surface with speckled plaster and a darker foot.
     pub fn plaster(&mut self, wall: Wall, u: (f32, f32), v: (f32, f32), colour: Rgb, seed: u32) {
         let light = self.mood.wall_light(wall);
-        let points: Vec<Point> = rectangle(u, v)
-            .iter()
-            .map(|&(u, v)| self.view.project(wall.at(u, v)))
-            .collect();
+        let points: Vec<Point> = rectangle(u, v).iter().map(|&(u, v)| self.view.project(wall.at(u, v))).collect();
         let view = self.view;
         let depth = move |px: f32| match wall {
             Wall::Facing { z } => z,
@@ -128,10 +116,7 @@ impl Painter<'_> {
 
     /// Darkens the ground inside a polygon of (x, z) and marks it as shaded.
     pub fn cast(&mut self, outline: &[(f32, f32)]) {
-        let points: Vec<Point> = outline
-            .iter()
-            .map(|&(x, z)| self.view.project([x, 0.0, z]))
-            .collect();
+        let points: Vec<Point> = outline.iter().map(|&(x, z)| self.view.project([x, 0.0, z])).collect();
         let tint = self.mood.shadow;
         let canvas = &mut *self.canvas;
         fill(&points, canvas.width, canvas.height, |x, y, coverage| {
@@ -150,19 +135,14 @@ impl Painter<'_> {
     /// A soft round light added to the picture.
     pub fn glow(&mut self, centre: Point, radius: f32, colour: Rgb, strength: f32) {
         let canvas = &mut *self.canvas;
-        fill(
-            &raster::ellipse(centre, radius, radius),
-            canvas.width,
-            canvas.height,
-            |x, y, _| {
-                let away = (x as f32 - centre[0]).hypot(y as f32 - centre[1]) / radius;
-                let share = strength * (1.0 - away).clamp(0.0, 1.0).powi(2);
-                let pixel = &mut canvas.pixels[y * canvas.width + x];
-                for (channel, value) in pixel.iter_mut().zip(colour) {
-                    *channel = (f32::from(*channel) + value * share).min(255.0) as u8;
-                }
-            },
-        );
+        fill(&raster::ellipse(centre, radius, radius), canvas.width, canvas.height, |x, y, _| {
+            let away = (x as f32 - centre[0]).hypot(y as f32 - centre[1]) / radius;
+            let share = strength * (1.0 - away).clamp(0.0, 1.0).powi(2);
+            let pixel = &mut canvas.pixels[y * canvas.width + x];
+            for (channel, value) in pixel.iter_mut().zip(colour) {
+                *channel = (f32::from(*channel) + value * share).min(255.0) as u8;
+            }
+        });
     }
 }
 

@@ -20,21 +20,11 @@ pub struct Rect {
 
 impl Rect {
     /// Holds nothing.
-    pub const EMPTY: Rect = Rect {
-        left: usize::MAX,
-        right: 0,
-        top: usize::MAX,
-        bottom: 0,
-    };
+    pub const EMPTY: Rect = Rect { left: usize::MAX, right: 0, top: usize::MAX, bottom: 0 };
 
     /// The whole picture.
     pub fn whole(width: usize, height: usize) -> Rect {
-        Rect {
-            left: 0,
-            right: width,
-            top: 0,
-            bottom: height,
-        }
+        Rect { left: 0, right: width, top: 0, bottom: height }
     }
 
     /// Whether it holds nothing.
@@ -62,20 +52,12 @@ impl Rect {
 
     /// Columns.
     pub fn columns(&self) -> std::ops::Range<usize> {
-        if self.is_empty() {
-            0..0
-        } else {
-            self.left..self.right
-        }
+        if self.is_empty() { 0..0 } else { self.left..self.right }
     }
 
     /// Rows.
     pub fn rows(&self) -> std::ops::Range<usize> {
-        if self.is_empty() {
-            0..0
-        } else {
-            self.top..self.bottom
-        }
+        if self.is_empty() { 0..0 } else { self.top..self.bottom }
     }
 
     /// Copies the rectangle from one picture into another of the same width.
@@ -110,12 +92,7 @@ pub fn from_rgb(pixels: &[[u8; 3]], width: usize, height: usize, rect: Rect, pla
 }
 
 /// Takes the colour out of an area (x, y, width, height).
-pub fn bleach(
-    planes: &mut [u8],
-    width: usize,
-    height: usize,
-    (x, y, w, h): (usize, usize, usize, usize),
-) {
+pub fn bleach(planes: &mut [u8], width: usize, height: usize, (x, y, w, h): (usize, usize, usize, usize)) {
     for chroma in planes[width * height..].chunks_exact_mut(width * height / 4) {
         for row in y / 2..(y + h) / 2 {
             chroma[row * width / 2 + x / 2..row * width / 2 + (x + w) / 2].fill(128);
@@ -129,12 +106,7 @@ pub fn shrink(from: &[u8], from_size: (usize, usize), to: &mut [u8], to_size: (u
     for part in [1, 2, 2] {
         let (w, h) = (from_size.0 / part, from_size.1 / part);
         let (tw, th) = (to_size.0 / part, to_size.1 / part);
-        shrink_plane(
-            &from[source..source + w * h],
-            (w, h),
-            &mut to[target..target + tw * th],
-            (tw, th),
-        );
+        shrink_plane(&from[source..source + w * h], (w, h), &mut to[target..target + tw * th], (tw, th));
         source += w * h;
         target += tw * th;
     }
@@ -144,11 +116,7 @@ fn shrink_plane(from: &[u8], (w, h): (usize, usize), to: &mut [u8], (tw, th): (u
     if tw * 2 == w && th * 2 == h {
         for (y, row) in to.chunks_exact_mut(tw).enumerate() {
             let (upper, lower) = from[y * 2 * w..(y * 2 + 2) * w].split_at(w);
-            for ((cell, a), b) in row
-                .iter_mut()
-                .zip(upper.chunks_exact(2))
-                .zip(lower.chunks_exact(2))
-            {
+            for ((cell, a), b) in row.iter_mut().zip(upper.chunks_exact(2)).zip(lower.chunks_exact(2)) {
                 let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
                 *cell = ((sum + 2) / 4) as u8;
             }
@@ -156,21 +124,12 @@ fn shrink_plane(from: &[u8], (w, h): (usize, usize), to: &mut [u8], (tw, th): (u
         return;
     }
     for y in 0..th {
-        let (top, bottom) = (
-            y * h / th,
-            ((y + 1) * h).div_ceil(th).min(h).max(y * h / th + 1),
-        );
+        let (top, bottom) = (y * h / th, ((y + 1) * h).div_ceil(th).min(h).max(y * h / th + 1));
         for x in 0..tw {
-            let (left, right) = (
-                x * w / tw,
-                ((x + 1) * w).div_ceil(tw).min(w).max(x * w / tw + 1),
-            );
+            let (left, right) = (x * w / tw, ((x + 1) * w).div_ceil(tw).min(w).max(x * w / tw + 1));
             let mut sum = 0u32;
             for row in top..bottom {
-                sum += from[row * w + left..row * w + right]
-                    .iter()
-                    .map(|&v| u32::from(v))
-                    .sum::<u32>();
+                sum += from[row * w + left..row * w + right].iter().map(|&v| u32::from(v)).sum::<u32>();
             }
             to[y * tw + x] = (sum / ((bottom - top) * (right - left)) as u32) as u8;
         }
@@ -236,16 +195,8 @@ mod tests {
     fn white_and_black_stay_in_range() {
         let mut planes = vec![0u8; 4 * 2 * 3 / 2];
         from_rgb(&[[255; 3]; 8], 4, 2, Rect::whole(4, 2), &mut planes);
-        assert!(
-            planes[..8].iter().all(|&luma| (234..=236).contains(&luma)),
-            "{planes:?}"
-        );
-        assert!(
-            planes[8..]
-                .iter()
-                .all(|&chroma| (127..=129).contains(&chroma)),
-            "{planes:?}"
-        );
+        assert!(planes[..8].iter().all(|&luma| (234..=236).contains(&luma)), "{planes:?}");
+        assert!(planes[8..].iter().all(|&chroma| (127..=129).contains(&chroma)), "{planes:?}");
         from_rgb(&[[0; 3]; 8], 4, 2, Rect::whole(4, 2), &mut planes);
         assert!(planes[..8].iter().all(|&luma| luma == 16));
     }

@@ -12,12 +12,7 @@ pub type Rgb = [f32; 3];
 const SUBLINES: usize = 4;
 
 /// Calls `paint(x, y, coverage)` for each pixel of a polygon (even-odd rule), coverage 0 to 1.
-pub fn fill(
-    points: &[Point],
-    width: usize,
-    height: usize,
-    mut paint: impl FnMut(usize, usize, f32),
-) {
+pub fn fill(points: &[Point], width: usize, height: usize, mut paint: impl FnMut(usize, usize, f32)) {
     let Some((left, right, top, bottom)) = bounds(points, width, height) else {
         return;
     };
@@ -41,14 +36,9 @@ pub fn fill(
 }
 
 /// Pixel bounds (left, right, top, bottom; right and bottom excluded) within a picture.
-pub fn bounds(
-    points: &[Point],
-    width: usize,
-    height: usize,
-) -> Option<(usize, usize, usize, usize)> {
-    let fold = |axis: usize, pick: fn(f32, f32) -> f32, from: f32| {
-        points.iter().map(|point| point[axis]).fold(from, pick)
-    };
+pub fn bounds(points: &[Point], width: usize, height: usize) -> Option<(usize, usize, usize, usize)> {
+    let fold =
+        |axis: usize, pick: fn(f32, f32) -> f32, from: f32| points.iter().map(|point| point[axis]).fold(from, pick);
     let left = fold(0, f32::min, f32::INFINITY).floor().max(0.0) as usize;
     let top = fold(1, f32::min, f32::INFINITY).floor().max(0.0) as usize;
     let right = (fold(0, f32::max, f32::NEG_INFINITY).ceil().max(0.0) as usize).min(width);
@@ -129,11 +119,7 @@ pub fn limb(a: Point, b: Point, from: f32, to: f32) -> Vec<Point> {
     let [ux, uy] = [along[0] / length, along[1] / length];
     let side = |p: Point, w: f32, out: f32| {
         let end = [p[0] + ux * w * 0.5 * out, p[1] + uy * w * 0.5 * out];
-        (
-            end,
-            [p[0] - uy * w, p[1] + ux * w],
-            [p[0] + uy * w, p[1] - ux * w],
-        )
+        (end, [p[0] - uy * w, p[1] + ux * w], [p[0] + uy * w, p[1] - ux * w])
     };
     let (a_end, a_left, a_right) = side(a, from, -1.6);
     let (b_end, b_left, b_right) = side(b, to, 1.6);
@@ -164,9 +150,8 @@ pub fn clouds(x: f32, y: f32, seed: u32) -> f32 {
 
 /// A number in 0 to 1 for a place in a grid.
 pub fn hash(x: i32, y: i32, seed: u32) -> f32 {
-    let mut value = (x as u32).wrapping_mul(0x9e37_79b1)
-        ^ (y as u32).wrapping_mul(0x85eb_ca77)
-        ^ seed.wrapping_mul(0xc2b2_ae3d);
+    let mut value =
+        (x as u32).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x85eb_ca77) ^ seed.wrapping_mul(0xc2b2_ae3d);
     value ^= value >> 15;
     value = value.wrapping_mul(0x2c1b_3c6d);
     value ^= value >> 12;
@@ -196,11 +181,6 @@ mod tests {
             count += 1;
         });
         assert_eq!(count, 16 * 9);
-        fill(
-            &[[20.0, 20.0], [30.0, 20.0], [25.0, 30.0]],
-            16,
-            9,
-            |_, _, _| panic!("outside"),
-        );
+        fill(&[[20.0, 20.0], [30.0, 20.0], [25.0, 30.0]], 16, 9, |_, _, _| panic!("outside"));
     }
 }

@@ -70,11 +70,7 @@ impl Renderer {
         let seed = params.seed ^ (u64::from(params.number) << 48);
         let mood = Mood::new(seed, params.light);
         let mut still = Canvas::new(width, height);
-        let mut painter = Painter {
-            canvas: &mut still,
-            view,
-            mood: &mood,
-        };
+        let mut painter = Painter { canvas: &mut still, view, mood: &mood };
         sky::paint(&mut painter);
         tower::paint(&mut painter);
         ground::paint(&mut painter);
@@ -84,13 +80,7 @@ impl Renderer {
             infrared(&mut painter);
         }
         let mut still_planes = vec![0; width * height * 3 / 2];
-        planes::from_rgb(
-            &still.pixels,
-            width,
-            height,
-            Rect::whole(width, height),
-            &mut still_planes,
-        );
+        planes::from_rgb(&still.pixels, width, height, Rect::whole(width, height), &mut still_planes);
         let mut strip_cells = Vec::new();
         if params.strip {
             strip_cells = strip::cells(width, height);
@@ -148,25 +138,17 @@ impl Renderer {
         for rect in &dirty {
             rect.copy_rows(width, &self.still.pixels, &mut self.pixels);
         }
-        self.sensor
-            .expose(&mut self.main[..width * height], width, index);
+        self.sensor.expose(&mut self.main[..width * height], width, index);
         let with_sub = index.is_multiple_of(self.params.sub_every);
         if with_sub {
             self.sub_frame(index / self.params.sub_every);
         }
         if self.params.strip {
-            let mark = Mark {
-                camera: self.params.number,
-                frame: index,
-            };
+            let mark = Mark { camera: self.params.number, frame: index };
             strip::draw(&mut self.main, width, width, height, mark);
         }
         self.note(index, t, boxes, touched);
-        Frame {
-            index,
-            main: &self.main,
-            sub: with_sub.then_some(&self.sub[..]),
-        }
+        Frame { index, main: &self.main, sub: with_sub.then_some(&self.sub[..]) }
     }
 
     /// The truth of the frames rendered in order so far.
@@ -179,11 +161,7 @@ impl Renderer {
         let mut present: Vec<_> = self
             .actors
             .iter()
-            .filter_map(|actor| {
-                actor
-                    .at(t)
-                    .map(|(place, gone)| (actor.clone(), place, gone))
-            })
+            .filter_map(|actor| actor.at(t).map(|(place, gone)| (actor.clone(), place, gone)))
             .collect();
         present.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
         present
@@ -218,11 +196,8 @@ impl Renderer {
         let night = self.mood.night;
         let (pixels, stamps, depth) = (&mut self.pixels, &mut self.stamps, &self.still.depth);
         for part in parts {
-            let points: Vec<Point> = part
-                .spots
-                .iter()
-                .map(|&[dx, y, dz]| self.view.project([x + dx, y, z + dz]))
-                .collect();
+            let points: Vec<Point> =
+                part.spots.iter().map(|&[dx, y, dz]| self.view.project([x + dx, y, z + dz])).collect();
             let colour = match (part.glows, night) {
                 (true, _) => part.colour,
                 (false, true) => raster::lit([grey(part.colour); 3], light),
@@ -241,8 +216,7 @@ impl Renderer {
                 }
             });
         }
-        let enough =
-            ((width * height) as f32 / (truth::COLUMNS * truth::ROWS) as f32 * GRAZE).max(2.0);
+        let enough = ((width * height) as f32 / (truth::COLUMNS * truth::ROWS) as f32 * GRAZE).max(2.0);
         for (cell, count) in counts {
             if count as f32 >= enough {
                 touched.bodies.insert(cell)
@@ -261,20 +235,10 @@ impl Renderer {
         }
         let column = (px.max(0.0) as usize).min(self.still.width - 1);
         let row = (py.max(0.0) as usize).min(self.still.height - 1);
-        if self.still.sunlit[row * self.still.width + column] > 0.5 {
-            self.mood.sun
-        } else {
-            self.mood.ambient
-        }
+        if self.still.sunlit[row * self.still.width + column] > 0.5 { self.mood.sun } else { self.mood.ambient }
     }
 
-    fn cast_shadow(
-        &mut self,
-        actor: &Actor,
-        (x, z): (f32, f32),
-        gone: f32,
-        touched: &mut Touched,
-    ) -> Rect {
+    fn cast_shadow(&mut self, actor: &Actor, (x, z): (f32, f32), gone: f32, touched: &mut Touched) -> Rect {
         let (width, height) = (self.still.width, self.still.height);
         let (run_x, run_z) = self.mood.cast;
         let mut area = Rect::EMPTY;
@@ -282,10 +246,7 @@ impl Renderer {
             let points: Vec<Point> = part
                 .spots
                 .iter()
-                .map(|&[dx, y, dz]| {
-                    self.view
-                        .project([x + dx + y * run_x, 0.0, z + dz + y * run_z])
-                })
+                .map(|&[dx, y, dz]| self.view.project([x + dx + y * run_x, 0.0, z + dz + y * run_z]))
                 .collect();
             let shadow = &mut self.shadow;
             fill(&points, width, height, |px, py, coverage| {
@@ -340,16 +301,10 @@ impl Renderer {
 
     fn sub_frame(&mut self, index: u32) {
         let from = (self.still.width, self.still.height);
-        let to = (
-            self.params.sub_width as usize,
-            self.params.sub_height as usize,
-        );
+        let to = (self.params.sub_width as usize, self.params.sub_height as usize);
         planes::shrink(&self.main, from, &mut self.sub, to);
         if self.params.strip {
-            let mark = Mark {
-                camera: self.params.number,
-                frame: index,
-            };
+            let mark = Mark { camera: self.params.number, frame: index };
             strip::draw(&mut self.sub, to.0, to.0, to.1, mark);
         }
     }
@@ -357,19 +312,10 @@ impl Renderer {
     fn note(&mut self, index: u32, t: f64, boxes: Vec<TruthBox>, touched: Touched) {
         let cells: BTreeSet<u16> = touched.bodies.union(&self.before.bodies).copied().collect();
         let grazed = touched.either.union(&self.before.either);
-        let either = grazed
-            .filter(|cell| !cells.contains(cell))
-            .copied()
-            .collect();
+        let either = grazed.filter(|cell| !cells.contains(cell)).copied().collect();
         if index as usize == self.truth.frames.len() {
             let cells = cells.into_iter().collect();
-            self.truth.frames.push(TruthFrame {
-                frame: index,
-                t,
-                boxes,
-                cells,
-                either,
-            });
+            self.truth.frames.push(TruthFrame { frame: index, t, boxes, cells, either });
         }
         self.before = touched;
     }
@@ -412,11 +358,7 @@ fn infrared(painter: &mut Painter<'_>) {
     for at in 0..painter.canvas.pixels.len() {
         let (px, py) = ((at % width) as f32 + 0.5, (at / width) as f32 + 0.5);
         let depth = painter.canvas.depth[at];
-        let distance = if depth.is_finite() {
-            Some(depth)
-        } else {
-            view.ground(px, py).map(|(_, z)| z)
-        };
+        let distance = if depth.is_finite() { Some(depth) } else { view.ground(px, py).map(|(_, z)| z) };
         let grey = grey(painter.canvas.pixels[at].map(f32::from));
         let lit = match distance {
             Some(_) if grey > 241.0 => 232.0,
@@ -439,10 +381,8 @@ fn infrared(painter: &mut Painter<'_>) {
 fn pool(painter: &mut Painter<'_>, x: f32) {
     let (z, radius) = (33.2, 5.0);
     let view = painter.view;
-    let points: Vec<Point> = raster::ellipse([x, z], radius, radius)
-        .iter()
-        .map(|&[gx, gz]| view.project([gx, 0.0, gz]))
-        .collect();
+    let points: Vec<Point> =
+        raster::ellipse([x, z], radius, radius).iter().map(|&[gx, gz]| view.project([gx, 0.0, gz])).collect();
     let canvas = &mut *painter.canvas;
     fill(&points, canvas.width, canvas.height, |px, py, _| {
         let at = py * canvas.width + px;
@@ -451,8 +391,8 @@ fn pool(painter: &mut Painter<'_>, x: f32) {
         };
         let away = ((gx - x).hypot(gz - z) / radius).min(1.0);
         let gain = 1.0 + 1.5 * (1.0 - away).powi(2);
-        canvas.pixels[at] = canvas.pixels[at]
-            .map(|value| (f32::from(value) * gain + 10.0 * (1.0 - away)).min(255.0) as u8);
+        canvas.pixels[at] =
+            canvas.pixels[at].map(|value| (f32::from(value) * gain + 10.0 * (1.0 - away)).min(255.0) as u8);
     });
 }
 

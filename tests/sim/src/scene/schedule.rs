@@ -37,10 +37,7 @@ impl Actor {
         }
         let share = ((t - self.from_s) / (self.to_s - self.from_s)) as f32;
         let [(x0, z0), (x1, z1)] = self.path;
-        Some((
-            (x0 + (x1 - x0) * share, z0 + (z1 - z0) * share),
-            self.length() * share,
-        ))
+        Some(((x0 + (x1 - x0) * share, z0 + (z1 - z0) * share), self.length() * share))
     }
 
     /// Length of the path in metres.
@@ -97,13 +94,7 @@ fn hurried(rng: &mut ChaCha8Rng, loop_s: f64, view: &View) -> Vec<Actor> {
     vec![actor]
 }
 
-fn passage(
-    rng: &mut ChaCha8Rng,
-    round: u32,
-    activity: Activity,
-    light: Light,
-    view: &View,
-) -> Vec<Actor> {
+fn passage(rng: &mut ChaCha8Rng, round: u32, activity: Activity, light: Light, view: &View) -> Vec<Actor> {
     let count = match activity {
         Activity::Quiet => 1,
         Activity::Normal => rng.random_range(1..=2),
@@ -111,8 +102,7 @@ fn passage(
     };
     let mut group = Vec::new();
     // The first passages show one of each kind, so that a short demo has seen them all.
-    let first =
-        [Kind::Person, Kind::Bicycle, Kind::Car][(round as usize + rng.random_range(0..3)) % 3];
+    let first = [Kind::Person, Kind::Bicycle, Kind::Car][(round as usize + rng.random_range(0..3)) % 3];
     for place in 0..count {
         let kind = match (place, light, rng.random_range(0..10)) {
             (0, _, _) => first,
@@ -124,11 +114,7 @@ fn passage(
             Kind::Person if rng.random_bool(0.65) => corner(rng, view),
             _ => crossing(rng, kind, view),
         };
-        let delay = if place == 0 {
-            0.0
-        } else {
-            rng.random_range(0.2..1.0)
-        };
+        let delay = if place == 0 { 0.0 } else { rng.random_range(0.2..1.0) };
         actor.from_s += delay;
         actor.to_s += delay;
         if kind == Kind::Person && rng.random_bool(0.35) {
@@ -153,35 +139,15 @@ fn companion(rng: &mut ChaCha8Rng, actor: &Actor) -> Actor {
 /// From one edge of the picture to the other.
 fn crossing(rng: &mut ChaCha8Rng, kind: Kind, view: &View) -> Actor {
     let (z, margin, speed): (f32, f32, f32) = match kind {
-        Kind::Car => (
-            [27.4, 30.6][rng.random_range(0..2)],
-            3.2,
-            rng.random_range(7.5..9.5),
-        ),
-        Kind::Bicycle => (
-            rng.random_range(16.5..23.0),
-            1.6,
-            rng.random_range(4.6..5.6),
-        ),
-        Kind::Person => (
-            rng.random_range(13.6..15.5),
-            0.9,
-            rng.random_range(2.7..3.3),
-        ),
+        Kind::Car => ([27.4, 30.6][rng.random_range(0..2)], 3.2, rng.random_range(7.5..9.5)),
+        Kind::Bicycle => (rng.random_range(16.5..23.0), 1.6, rng.random_range(4.6..5.6)),
+        Kind::Person => (rng.random_range(13.6..15.5), 0.9, rng.random_range(2.7..3.3)),
     };
     let reach = view.half_width(z) + margin;
     // Right-hand traffic: the nearer lane runs to the right.
-    let rightwards = if kind == Kind::Car {
-        z < 29.0
-    } else {
-        rng.random_bool(0.5)
-    };
+    let rightwards = if kind == Kind::Car { z < 29.0 } else { rng.random_bool(0.5) };
     let side = if rightwards { 1.0 } else { -1.0 };
-    let drift = if kind == Kind::Car {
-        0.0
-    } else {
-        rng.random_range(-0.8..0.8)
-    };
+    let drift = if kind == Kind::Car { 0.0 } else { rng.random_range(-0.8..0.8) };
     let start_reach = view.half_width(z) + margin;
     let end_reach = view.half_width(z + drift) + margin;
     Actor {
@@ -206,14 +172,7 @@ fn corner(rng: &mut ChaCha8Rng, view: &View) -> Actor {
     }
     let speed = rng.random_range(1.55..1.9);
     let length = (path[0].0 - path[1].0).hypot(path[0].1 - path[1].1);
-    Actor {
-        id: 0,
-        kind: Kind::Person,
-        from_s: 0.0,
-        to_s: f64::from(length / speed),
-        path,
-        style: rng.random(),
-    }
+    Actor { id: 0, kind: Kind::Person, from_s: 0.0, to_s: f64::from(length / speed), path, style: rng.random() }
 }
 
 #[cfg(test)]

@@ -27,10 +27,7 @@ pub fn paint(painter: &mut Painter<'_>) {
                 let density = clouds(fx / 330.0, fy * stretch / 120.0, grain);
                 let cloud = ((density - 0.72 + 0.3 * share) * 3.2).clamp(0.0, 1.0);
                 let under = clouds(fx / 330.0, (fy * stretch + 16.0) / 120.0, grain);
-                let white = shade(
-                    mix([252.0; 3], bottom, 0.25),
-                    1.0 - 0.22 * (under * 1.3 - 0.3).clamp(0.0, 1.0),
-                );
+                let white = shade(mix([252.0; 3], bottom, 0.25), 1.0 - 0.22 * (under * 1.3 - 0.3).clamp(0.0, 1.0));
                 colour = mix(colour, white, cloud * 0.85);
             }
             painter.canvas.pixels[y * width + x] = colour.map(|channel| channel as u8);
@@ -43,11 +40,7 @@ fn hills(painter: &mut Painter<'_>) {
     let (width, height) = (painter.canvas.width, painter.canvas.height as f32);
     let horizon = painter.view.horizon();
     let haze = painter.mood.sky[1];
-    let near = if painter.mood.night {
-        [30.0; 3]
-    } else {
-        [86.0, 112.0, 92.0]
-    };
+    let near = if painter.mood.night { [30.0; 3] } else { [86.0, 112.0, 92.0] };
     for (layer, share, rise) in [(0u32, 0.25, 0.15), (1, 0.45, 0.1)] {
         let mut outline: Vec<Point> = vec![[width as f32, height], [0.0, height]];
         for step in 0..=64 {

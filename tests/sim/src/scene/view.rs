@@ -43,10 +43,7 @@ impl View {
     /// Picture position of a point.
     pub fn project(&self, [x, y, z]: Spot) -> Point {
         let z = z.max(NEAR_M);
-        [
-            self.width / 2.0 + self.focal * x / z,
-            self.horizon + self.focal * (LENS_M - y) / z,
-        ]
+        [self.width / 2.0 + self.focal * x / z, self.horizon + self.focal * (LENS_M - y) / z]
     }
 
     /// Ground point (x, z) seen at a pixel; `None` above the horizon.
@@ -72,11 +69,7 @@ impl View {
     /// Distance of the wall `x = wall_x` at a picture column.
     pub fn wall_depth(&self, wall_x: f32, px: f32) -> f32 {
         let offset = px - self.width / 2.0;
-        if offset * wall_x <= 0.0 {
-            f32::INFINITY
-        } else {
-            self.focal * wall_x / offset
-        }
+        if offset * wall_x <= 0.0 { f32::INFINITY } else { self.focal * wall_x / offset }
     }
 
     /// Row of the horizon.

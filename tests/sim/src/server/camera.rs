@@ -112,8 +112,7 @@ impl Camera {
                 journal,
                 next_client: AtomicU64::new(next_client),
                 // Not nought, so that readers meet offsets as real cameras have them.
-                rtp_base: (u32::from(config.number) + 1).wrapping_mul(0x9e37_79b1)
-                    ^ kind.len() as u32,
+                rtp_base: (u32::from(config.number) + 1).wrapping_mul(0x9e37_79b1) ^ kind.len() as u32,
                 epoch,
             }))
         };
@@ -122,10 +121,7 @@ impl Camera {
             number: config.number,
             username: config.username.clone(),
             streams: [stream("main", main)?, stream("sub", sub)?],
-            gate: Gate {
-                mode: Mutex::new(Mode::Playing),
-                changed: Condvar::new(),
-            },
+            gate: Gate { mode: Mutex::new(Mode::Playing), changed: Condvar::new() },
             feeders: Mutex::new(Vec::new()),
         })
     }
@@ -166,16 +162,8 @@ pub struct CameraControl {
 }
 
 impl CameraControl {
-    pub(super) fn new(
-        camera: Arc<Camera>,
-        server: rtsp::RTSPServer,
-        guests: Guests,
-    ) -> CameraControl {
-        CameraControl {
-            camera,
-            server,
-            guests,
-        }
+    pub(super) fn new(camera: Arc<Camera>, server: rtsp::RTSPServer, guests: Guests) -> CameraControl {
+        CameraControl { camera, server, guests }
     }
 
     /// RTSP goes on answering, no bytes are sent.

@@ -49,15 +49,7 @@ impl Feeder {
             zero_90k = zero_90k.saturating_sub(1);
         }
         let client = stream.new_client();
-        Feeder {
-            camera,
-            stream,
-            source,
-            ended,
-            client,
-            first,
-            zero_90k,
-        }
+        Feeder { camera, stream, source, ended, client, first, zero_90k }
     }
 
     /// Offset that puts the stream's one RTP time line on the wire.
@@ -95,10 +87,7 @@ impl Feeder {
             }
             if *mode == Mode::Paused {
                 was_paused = true;
-                mode = gate
-                    .changed()
-                    .wait(mode)
-                    .unwrap_or_else(PoisonError::into_inner);
+                mode = gate.changed().wait(mode).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             if was_paused {
@@ -109,11 +98,7 @@ impl Feeder {
                 return Turn::Send;
             }
             let rest = Duration::from_nanos((due_90k - now) * 100_000 / 9 + 1);
-            mode = gate
-                .changed()
-                .wait_timeout(mode, rest)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            mode = gate.changed().wait_timeout(mode, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -142,9 +127,7 @@ impl Feeder {
     }
 
     fn line(&self, seq: u64, due: &Due<'_>) -> LogLine {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         LogLine {
             seq,
             camera: self.stream.camera.clone(),

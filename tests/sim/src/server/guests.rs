@@ -50,10 +50,7 @@ impl Guests {
     }
 
     fn present(&self) -> MutexGuard<'_, Vec<Guest>> {
-        self.shared
-            .present
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Called from a request, on the client's thread: the source being dispatched is its watch.
@@ -62,20 +59,13 @@ impl Guests {
             return;
         };
         let mut present = self.present();
-        if !present
-            .iter()
-            .any(|guest| guest.client.upgrade().as_ref() == Some(client))
-        {
-            present.push(Guest {
-                client: client.downgrade(),
-                context,
-            });
+        if !present.iter().any(|guest| guest.client.upgrade().as_ref() == Some(client)) {
+            present.push(Guest { client: client.downgrade(), context });
         }
     }
 
     fn forget(&self, client: &rtsp::RTSPClient) {
-        self.present()
-            .retain(|guest| guest.client.upgrade().is_some_and(|known| known != *client));
+        self.present().retain(|guest| guest.client.upgrade().is_some_and(|known| known != *client));
         self.shared.left.notify_all();
     }
 
@@ -83,12 +73,7 @@ impl Guests {
     pub(super) fn dismiss(&self, which: impl Fn(&rtsp::RTSPClient) -> bool) {
         let mut leaving = Vec::new();
         for guest in self.present().iter() {
-            leaving.extend(
-                guest
-                    .client
-                    .upgrade()
-                    .map(|client| (client, guest.context.clone())),
-            );
+            leaving.extend(guest.client.upgrade().map(|client| (client, guest.context.clone())));
         }
         leaving.retain(|(client, _)| which(client));
         for (client, context) in &leaving {
@@ -97,16 +82,10 @@ impl Guests {
         }
         let gone = |present: &mut Vec<Guest>| {
             present.iter().any(|guest| {
-                guest
-                    .client
-                    .upgrade()
-                    .is_some_and(|client| leaving.iter().any(|(left, _)| *left == client))
+                guest.client.upgrade().is_some_and(|client| leaving.iter().any(|(left, _)| *left == client))
             })
         };
         // Past the limit the rest is left to end by itself.
-        let _ = self
-            .shared
-            .left
-            .wait_timeout_while(self.present(), LONGEST_GOODBYE, gone);
+        let _ = self.shared.left.wait_timeout_while(self.present(), LONGEST_GOODBYE, gone);
     }
 }

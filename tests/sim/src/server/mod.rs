@@ -124,21 +124,14 @@ impl SimServer {
     pub fn start(config: SimConfig) -> Result<SimServer, ServerError> {
         gst::init().map_err(ServerError::Initialise)?;
         for path in [&config.log_dir, &config.cache_dir] {
-            std::fs::create_dir_all(path).map_err(|source| ServerError::Folder {
-                path: path.clone(),
-                source,
-            })?;
+            std::fs::create_dir_all(path).map_err(|source| ServerError::Folder { path: path.clone(), source })?;
         }
         let programs = prepare_all(&config)?;
         let epoch = Instant::now();
         let mut cameras = Vec::new();
         for (camera, programs) in config.cameras.iter().zip(programs) {
-            let made = Camera::new(camera, programs, &config.log_dir, epoch).map_err(|source| {
-                ServerError::Log {
-                    camera: camera.name.clone(),
-                    source,
-                }
-            })?;
+            let made = Camera::new(camera, programs, &config.log_dir, epoch)
+                .map_err(|source| ServerError::Log { camera: camera.name.clone(), source })?;
             cameras.push(Arc::new(made));
         }
         let server = rtsp::RTSPServer::new();
@@ -149,9 +142,7 @@ impl SimServer {
         // Unlimited: a thread for each client. One for all lets a slow client stall the others.
         pool.set_max_threads(-1);
         server.set_thread_pool(Some(&pool));
-        let mounts = server.mount_points().ok_or(ServerError::SetUp {
-            part: "mount points",
-        })?;
+        let mounts = server.mount_points().ok_or(ServerError::SetUp { part: "mount points" })?;
         for camera in &cameras {
             mount::add(&mounts, camera);
         }
@@ -170,21 +161,13 @@ impl SimServer {
         let context = glib::MainContext::new();
         let guests = Guests::default();
         guests.welcome(&server);
-        let listening = server
-            .attach(Some(&context))
-            .map_err(|_| ServerError::Listen { listen })?;
-        let port =
-            u16::try_from(server.bound_port()).map_err(|_| ServerError::Listen { listen })?;
+        let listening = server.attach(Some(&context)).map_err(|_| ServerError::Listen { listen })?;
+        let port = u16::try_from(server.bound_port()).map_err(|_| ServerError::Listen { listen })?;
         if let Some(pool) = server.session_pool() {
-            let cleanup = glib::timeout_source_new_seconds(
-                CLEANUP_S,
-                None,
-                glib::Priority::DEFAULT,
-                move || {
-                    pool.cleanup();
-                    glib::ControlFlow::Continue
-                },
-            );
+            let cleanup = glib::timeout_source_new_seconds(CLEANUP_S, None, glib::Priority::DEFAULT, move || {
+                pool.cleanup();
+                glib::ControlFlow::Continue
+            });
             cleanup.attach(Some(&context));
         }
         let main_loop = glib::MainLoop::new(Some(&context), false);
@@ -236,11 +219,7 @@ impl SimServer {
     /// Faults of a camera; `None` for an unknown name.
     pub fn camera(&self, name: &str) -> Option<CameraControl> {
         let camera = self.cameras.iter().find(|camera| camera.name == name)?;
-        Some(CameraControl::new(
-            camera.clone(),
-            self.server.clone(),
-            self.guests.clone(),
-        ))
+        Some(CameraControl::new(camera.clone(), self.server.clone(), self.guests.clone()))
     }
 
     /// Ends every client and closes the port. Dropping does the same.
@@ -252,11 +231,7 @@ impl SimServer {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        if let Some(source) = self
-            .listening
-            .take()
-            .and_then(|id| self.context.find_source_by_id(&id))
-        {
+        if let Some(source) = self.listening.take().and_then(|id| self.context.find_source_by_id(&id)) {
             source.destroy();
         }
         for camera in &self.cameras {
@@ -282,12 +257,8 @@ impl SimServer {
     }
 
     fn write_ready(&self, path: &std::path::Path) -> Result<(), ServerError> {
-        let ready = |source| ServerError::Ready {
-            path: path.to_owned(),
-            source,
-        };
-        let text =
-            serde_json::to_vec_pretty(&self.cameras()).map_err(|error| ready(error.into()))?;
+        let ready = |source| ServerError::Ready { path: path.to_owned(), source };
+        let text = serde_json::to_vec_pretty(&self.cameras()).map_err(|error| ready(error.into()))?;
         let aside = path.with_extension(format!("tmp{}", std::process::id()));
         std::fs::write(&aside, text).map_err(ready)?;
         std::fs::rename(&aside, path).map_err(ready)
@@ -304,27 +275,16 @@ impl Drop for SimServer {
 fn prepare_all(config: &SimConfig) -> Result<Vec<[Program; 2]>, ServerError> {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let prepare = |camera: &CameraConfig| {
-        program::prepare(&camera.source, camera.codec, &config.cache_dir).map_err(|source| {
-            ServerError::Prepare {
-                camera: camera.name.clone(),
-                source,
-            }
-        })
+        program::prepare(&camera.source, camera.codec, &config.cache_dir)
+            .map_err(|source| ServerError::Prepare { camera: camera.name.clone(), source })
     };
     let mut programs = Vec::new();
     for group in config.cameras.chunks(at_once) {
         let made: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = group
-                .iter()
-                .map(|camera| scope.spawn(|| prepare(camera)))
-                .collect();
+            let threads: Vec<_> = group.iter().map(|camera| scope.spawn(|| prepare(camera))).collect();
             threads
                 .into_iter()
-                .map(|thread| {
-                    thread.join().unwrap_or(Err(ServerError::SetUp {
-                        part: "a rendering thread",
-                    }))
-                })
+                .map(|thread| thread.join().unwrap_or(Err(ServerError::SetUp { part: "a rendering thread" })))
                 .collect()
         });
         for program in made {

@@ -30,9 +30,8 @@ pub(super) fn authentication(cameras: &[CameraConfig]) -> rtsp::RTSPAuth {
     auth.set_supported_methods(gst_rtsp::RTSPAuthMethod::Digest);
     auth.set_realm(Some("campanile-simcam"));
     for camera in cameras {
-        let token = rtsp::RTSPToken::builder()
-            .field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, role(&camera.username))
-            .build();
+        let token =
+            rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, role(&camera.username)).build();
         auth.add_digest(&camera.username, camera.password.reveal(), &token);
     }
     auth
@@ -89,10 +88,7 @@ fn configure(camera: &Arc<Camera>, stream: &Arc<Stream>, media: &rtsp::RTSPMedia
         waking.gate.wake();
     });
     let name = format!("feed-{}", stream.kind);
-    match std::thread::Builder::new()
-        .name(name)
-        .spawn(move || feeder.run())
-    {
+    match std::thread::Builder::new().name(name).spawn(move || feeder.run()) {
         Ok(thread) => camera.keep_feeder(thread),
         Err(error) => error!(camera = %camera.name, %error, "feeder does not start"),
     }

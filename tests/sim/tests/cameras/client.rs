@@ -24,13 +24,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn open(
-        url: &str,
-        user: &str,
-        password: &str,
-        codec: Codec,
-        protocol: &str,
-    ) -> anyhow::Result<Client> {
+    pub fn open(url: &str, user: &str, password: &str, codec: Codec, protocol: &str) -> anyhow::Result<Client> {
         gst::init()?;
         let name = match codec {
             Codec::H264 => "h264",
@@ -43,46 +37,29 @@ impl Client {
         ))?
         .downcast::<gst::Pipeline>()
         .map_err(|_| anyhow::anyhow!("no pipeline"))?;
-        let sink = pipeline
-            .by_name("out")
-            .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
-            .context("appsink")?;
+        let sink = pipeline.by_name("out").and_then(|e| e.downcast::<gst_app::AppSink>().ok()).context("appsink")?;
         let rtp_times = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let noted = rtp_times.clone();
-        let pad = pipeline
-            .by_name("depay")
-            .and_then(|e| e.static_pad("sink"))
-            .context("depay")?;
+        let pad = pipeline.by_name("depay").and_then(|e| e.static_pad("sink")).context("depay")?;
         let note = move |buffer: &gst::BufferRef| {
             let Ok(map) = buffer.map_readable() else {
                 return;
             };
             // RFC 3550 5.1: marker in the second byte, timestamp in bytes 4 to 7.
             if map.len() > 12 && map[1] & 0x80 != 0 {
-                noted
-                    .lock()
-                    .unwrap()
-                    .push(u32::from_be_bytes([map[4], map[5], map[6], map[7]]));
+                noted.lock().unwrap().push(u32::from_be_bytes([map[4], map[5], map[6], map[7]]));
             }
         };
-        pad.add_probe(
-            gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST,
-            move |_, probe| {
-                if let Some(buffer) = probe.buffer() {
-                    note(buffer);
-                } else if let Some(list) = probe.buffer_list() {
-                    list.iter().for_each(&note);
-                }
-                gst::PadProbeReturn::Ok
-            },
-        );
+        pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, probe| {
+            if let Some(buffer) = probe.buffer() {
+                note(buffer);
+            } else if let Some(list) = probe.buffer_list() {
+                list.iter().for_each(&note);
+            }
+            gst::PadProbeReturn::Ok
+        });
         pipeline.set_state(gst::State::Playing)?;
-        Ok(Client {
-            pipeline,
-            sink,
-            codec,
-            rtp_times,
-        })
+        Ok(Client { pipeline, sink, codec, rtp_times })
     }
 
     /// Receives `count` access units within `limit`.
@@ -99,10 +76,7 @@ impl Client {
             if started.elapsed() > limit {
                 bail!("{} of {count} access units after {limit:?}", units.len());
             }
-            let Some(sample) = self
-                .sink
-                .try_pull_sample(gst::ClockTime::from_mseconds(200))
-            else {
+            let Some(sample) = self.sink.try_pull_sample(gst::ClockTime::from_mseconds(200)) else {
                 continue;
             };
             let buffer = sample.buffer().context("buffer")?;
