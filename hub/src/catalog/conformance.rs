@@ -25,17 +25,17 @@ const CAMERA: CameraId = CameraId::from_u128(3);
 const EPOCH: Epoch = Epoch::from_u128(4);
 
 /// A catalogue in a folder, its clock, and what a box needs to seal.
-struct Bench {
-    dir: tempfile::TempDir,
-    clock: Arc<SimClock>,
-    keeper: Arc<RingKeeper>,
-    catalog: Arc<dyn Catalog>,
-    derived: Arc<Derived>,
+pub(crate) struct Bench {
+    pub dir: tempfile::TempDir,
+    pub clock: Arc<SimClock>,
+    pub keeper: Arc<RingKeeper>,
+    pub catalog: Arc<dyn Catalog>,
+    pub derived: Arc<Derived>,
     days: u32,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(HOUR).plus_micros(60 * MICROS_PER_SECOND)));
         let identity = Arc::new(Identity::for_tests());
@@ -115,6 +115,24 @@ impl Bench {
             peak_cells: 1,
             ..Event::default()
         })
+    }
+
+    /// Reports one segment of 10 s and one event, now, as numbers `sequence` and the next.
+    pub async fn record(&self, sequence: u64) -> EventId {
+        let (object, event) = (ObjectId::random(), EventId::random());
+        let sealed = Body::Sealed(self.sealed(EDGE, CAMERA, object, 1, self.event(event, false)));
+        let sealed = Report { object_id: object.into(), ..report(sequence, 0, 1, sealed) };
+        let covered = report(sequence + 1, u128::from(sequence), 1, segment(self.clock.utc(), 10));
+        let ack = self.catalog.ingest(EDGE, vec![sealed, covered]).await.unwrap();
+        assert_eq!((ack.refused, ack.expired), (0, 0));
+        event
+    }
+
+    /// Segments there are, whenever.
+    pub async fn coverage(&self) -> usize {
+        let now = self.clock.utc();
+        let (from, to) = (now.plus_micros(-1_000 * MICROS_PER_HOUR), now.plus_micros(1_000 * MICROS_PER_HOUR));
+        self.catalog.segments(CAMERA, Stream::Main, from, to).await.unwrap().len()
     }
 
     async fn held(&self) -> Vec<(u64, u64)> {

@@ -7,7 +7,7 @@
 
 mod anchors;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod derived;
 mod held;
 mod ingest;

@@ -22,6 +22,8 @@ pub struct Identity {
     pub hub: SigningKey,
     /// Signs the register's checkpoints.
     pub register: SigningKey,
+    /// Made at this start: nothing of it can be missing.
+    pub made_now: bool,
 }
 
 impl std::fmt::Debug for Identity {
@@ -62,6 +64,7 @@ impl Identity {
         let keys = data_dir.join("keys");
         private_folder(&keys)?;
         let path = data_dir.join("organisation.json");
+        let made_now = !path.exists();
         let id = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Card>(&bytes).map_err(|_| IdentityError::Damaged(path.clone()))?.id,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => OrganisationId::ordered(),
@@ -79,6 +82,7 @@ impl Identity {
             long_term: signing_key(&keys.join("organisation.key"))?,
             hub: signing_key(&keys.join("hub.key"))?,
             register: signing_key(&keys.join("register.key"))?,
+            made_now,
         })
     }
 
@@ -92,6 +96,7 @@ impl Identity {
             long_term: key(1),
             hub: key(2),
             register: key(3),
+            made_now: true,
         }
     }
 }

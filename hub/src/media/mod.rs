@@ -14,6 +14,7 @@ mod playback;
 pub mod rendition;
 mod ring;
 mod timeline;
+mod trust;
 
-pub use keeper::{Keeper, KeeperError, Maintained, RingKeeper};
+pub use keeper::{Alarm, Keeper, KeeperError, Maintained, RingKeeper};
 pub use playback::{Playback, PlaybackError};

@@ -7,7 +7,7 @@
 use crate::access::Door;
 use crate::catalog::{Catalog, Derived};
 use crate::fleet::Fleet;
-use crate::media::{Maintained, Playback, RingKeeper};
+use crate::media::{Alarm, Maintained, Playback, RingKeeper};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{Clock, MICROS_PER_HOUR};
 use campanile_proto::types::v1::Act;
@@ -51,6 +51,10 @@ impl Retention {
             Err(failure) => error!(error = %failure, "key ring not maintained"),
         }
         self.playback.expire();
+        // A clock that jumped must not delete what is within its term: hiding it is enough until somebody looked.
+        if !self.keeper.clock_trusted() {
+            return;
+        }
         match self.derived.expire(self.retention_days).await {
             Ok((0, 0)) => {}
             Ok((rows, days)) => info!(rows, days, "events, motion and thumbnails past their term dropped"),
@@ -63,15 +67,68 @@ impl Retention {
     }
 
     async fn maintained(&self, done: Maintained) {
-        if done.clock_jumped {
-            error!("the wall clock jumped against the monotonic one: no key is destroyed until somebody has looked");
+        if done.clock_doubted {
+            error!("{}", Alarm::Clock);
         }
         for hour in &done.destroyed {
             info!(hour, "hour key destroyed");
             self.door.note(Act::KeyDestroyed, &format!("hour {hour}"), "").await;
         }
+        for edge in &done.reserves_destroyed {
+            info!(%edge, "reserve key destroyed");
+            self.door.note(Act::KeyDestroyed, &format!("reserve key of edge {edge}"), "").await;
+        }
         if done.extended {
             self.fleet.keys_changed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::conformance::Bench;
+    use crate::fleet::{Authority, Identity, Parts, SessionTerms};
+    use crate::register::Register;
+
+    async fn retention(bench: &Bench) -> Retention {
+        let (dir, identity) = (bench.dir.path(), Arc::new(Identity::for_tests()));
+        std::fs::create_dir_all(dir.join("keys")).unwrap();
+        let clock: Arc<dyn Clock> = bench.clock.clone();
+        let register =
+            Register::open(&dir.join("register.sqlite"), identity.id, identity.register.clone(), clock.clone());
+        let door = Door::new(identity.id, 7, register.unwrap(), clock.clone());
+        let parts = Parts {
+            identity: identity.clone(),
+            authority: Arc::new(Authority::open(dir, &identity, clock.utc()).unwrap()),
+            catalog: bench.catalog.clone(),
+            keeper: bench.keeper.clone(),
+            clock: clock.clone(),
+            advertise: Vec::new(),
+            retention_days: 7,
+            terms: SessionTerms::default(),
+        };
+        let fleet = Fleet::open(dir, parts).await.unwrap();
+        let catalog = bench.catalog.clone();
+        let playback =
+            Playback::new(identity.id, fleet.clone(), catalog.clone(), bench.keeper.clone(), clock.clone(), 7);
+        let (keeper, derived) = (bench.keeper.clone(), bench.derived.clone());
+        Retention { keeper, derived, catalog, playback, fleet, door, clock, retention_days: 7 }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumped_deletes_nothing_and_one_that_went_on_does() {
+        let bench = Bench::new();
+        let event = bench.record(1).await;
+        let (retention, now) = (retention(&bench).await, bench.clock.utc());
+        bench.clock.step_utc(now.plus_micros(10 * 24 * MICROS_PER_HOUR));
+        retention.round().await;
+        bench.clock.step_utc(now);
+        assert!(bench.derived.event(event).await.unwrap().is_some());
+        assert_eq!(bench.coverage().await, 1);
+        bench.clock.advance_micros(10 * 24 * MICROS_PER_HOUR);
+        retention.round().await;
+        assert!(bench.derived.event(event).await.unwrap().is_none());
+        assert_eq!(bench.coverage().await, 0);
     }
 }
