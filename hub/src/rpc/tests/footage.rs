@@ -266,3 +266,118 @@ async fn footage_past_its_term_is_not_shown() {
     assert!(matches!(group().await, Err(PlaybackError::Keeper(_) | PlaybackError::Expired)));
     stand.close().await;
 }
+
+/// Reports its camera; its fetches are left to the test.
+async fn with_camera(stand: &Stand, enrolled: &TestBox) -> Session {
+    let mut session = enrolled.session(stand, enrolled.hello(1, 0)).await.unwrap();
+    let state = CameraState { camera_id: CAMERA.into(), ..CameraState::default() };
+    let (body, object_id) = (Some(Body::Camera(state)), ObjectId::from_u128(7).into());
+    session.report(Report { epoch: enrolled.epoch.into(), sequence: 1, object_id, revision: 1, body }).await;
+    session.hear_until(|heard| matches!(heard, Heard::Ack(_)).then_some(())).await;
+    session
+}
+
+async fn asked(session: &mut Session) -> Fetch {
+    let heard = session.hear_until(|heard| match heard {
+        Heard::Fetch(fetch) => Some(fetch.clone()),
+        _ => None,
+    });
+    heard.await
+}
+
+fn everything() -> Fetch {
+    let span = campanile_proto::edge::v1::TimeSpan { from_us: 0, to_us: i64::MAX };
+    Fetch { stream: Stream::Main.into(), what: Some(What::Span(span)), ..Fetch::default() }
+}
+
+/// What came, and how it ended.
+async fn drain(mut stream: crate::fleet::FetchStream) -> (usize, Option<FetchError>) {
+    let mut came = 0;
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(_) => came += 1,
+            Err(error) => return (came, Some(error)),
+        }
+    }
+    (came, None)
+}
+
+#[tokio::test]
+async fn a_delivery_cut_off_by_a_revocation_is_no_complete_listing() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let recorded = record(&stand, &enrolled, 3);
+    let mut session = with_camera(&stand, &enrolled).await;
+    let client = enrolled.client(&stand).await;
+    for revoked in [false, true] {
+        let mut stream = stand.fleet.fetch(CAMERA, everything()).unwrap();
+        let mut messages = recorded.answer(&asked(&mut session).await);
+        let end = messages.pop().unwrap();
+        let (up, wire) = mpsc::channel(64);
+        for message in messages {
+            up.send(message).await.unwrap();
+        }
+        let _down = client.clone().deliver(ReceiverStream::new(wire)).await.unwrap();
+        assert!(stream.next().await.unwrap().is_ok());
+        match revoked {
+            false => up.send(end).await.unwrap(),
+            true => stand.fleet.revoke(enrolled.id).await.unwrap(),
+        }
+        let ended = drain(stream).await.1;
+        assert_eq!(matches!(ended, Some(FetchError::Broken(_))), revoked, "{ended:?}");
+    }
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_delivery_opened_before_a_revocation_brings_nothing_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let recorded = record(&stand, &enrolled, 3);
+    let mut session = with_camera(&stand, &enrolled).await;
+    let stream = stand.fleet.fetch(CAMERA, everything()).unwrap();
+    let messages = recorded.answer(&asked(&mut session).await);
+    let (up, wire) = mpsc::channel(64);
+    let mut down = enrolled.client(&stand).await.deliver(ReceiverStream::new(wire)).await.unwrap().into_inner();
+    stand.fleet.revoke(enrolled.id).await.unwrap();
+    for message in messages {
+        let _ = up.send(message).await;
+    }
+    assert_eq!(drain(stream).await.0, 0);
+    // The hub cancels it without having asked for a byte.
+    use campanile_proto::edge::v1::deliver_down::Message;
+    while let Ok(Some(message)) = down.message().await {
+        assert!(!matches!(message.message, Some(Message::WindowBytes(_))), "{message:?}");
+    }
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_box_that_ignores_its_window_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let recorded = record(&stand, &enrolled, 1);
+    let mut session = with_camera(&stand, &enrolled).await;
+    let client = enrolled.client(&stand).await;
+    for (records, cut) in [(8_usize, false), (60, true)] {
+        let stream = stand.fleet.fetch(CAMERA, everything()).unwrap();
+        let mut messages = recorded.answer(&asked(&mut session).await);
+        let (end, mut record) = (messages.pop().unwrap(), messages.pop().unwrap());
+        if let Some(deliver_up::Message::Record(record)) = &mut record.message {
+            record.payload = vec![0; 1 << 20].into();
+        }
+        messages.extend(std::iter::repeat_n(record, records));
+        messages.push(end);
+        let deliver = client.clone().deliver(tokio_stream::iter(messages)).await;
+        // Nobody reads until the hub has done with the delivery.
+        let mut down = deliver.unwrap().into_inner();
+        while let Ok(Some(_)) = down.message().await {}
+        let (came, ended) = drain(stream).await;
+        assert_eq!(matches!(ended, Some(FetchError::Broken(_))), cut, "{ended:?}");
+        assert!(came < 24, "{came} records of 1 MiB were taken in");
+    }
+    stand.close().await;
+}
