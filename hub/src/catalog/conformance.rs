@@ -239,6 +239,69 @@ async fn a_camera_belongs_to_the_box_that_reported_it_first() {
     assert!(bench.derived.event(event).await.unwrap().is_none());
 }
 
+fn registered(id: EdgeId, standing: EdgeStanding) -> EdgeRow {
+    EdgeRow { id, name: String::new(), site_name: String::new(), enrolled: WallTime(0), standing }
+}
+
+#[tokio::test]
+async fn a_box_enrolled_anew_keeps_the_cameras_and_records_of_its_revoked_self() {
+    let bench = Bench::new();
+    let now = bench.clock.utc();
+    let covered = || report(2, 9, 1, segment(now, 10));
+    bench.catalog.ingest(EDGE, vec![report(1, 3, 1, camera("Piazza")), covered()]).await.unwrap();
+    let (object, event) = (ObjectId::random(), EventId::random());
+    let record = bench.sealed(EDGE, CAMERA, object, 1, bench.event(event, false));
+    let sealed = |sequence| Report { object_id: object.into(), ..report(sequence, 0, 1, Body::Sealed(record.clone())) };
+    bench.catalog.put_edge(registered(EDGE, EdgeStanding::Good)).await.unwrap();
+    let again = |first| {
+        vec![sealed(first), report(first + 1, 3, 1, camera("Duomo")), report(first + 2, 9, 1, segment(now, 10))]
+    };
+    assert_eq!(bench.catalog.ingest(OTHER, again(1)).await.unwrap().refused, 3, "while the box is good");
+    bench.catalog.put_edge(registered(EDGE, EdgeStanding::Revoked { since: now })).await.unwrap();
+    assert_eq!(bench.catalog.ingest(OTHER, again(11)).await.unwrap().refused, 0);
+    let bench = bench.reopened();
+    assert_eq!((bench.catalog.owner(CAMERA), bench.catalog.former_owners(CAMERA)), (Some(OTHER), vec![EDGE]));
+    let names: Vec<_> = bench.catalog.cameras().await.unwrap().into_iter().map(|camera| camera.name).collect();
+    assert_eq!(names, ["Duomo"]);
+    assert_eq!(bench.catalog.segments(CAMERA, Stream::Main, now, now.plus_micros(1)).await.unwrap().len(), 1);
+    assert!(bench.derived.event(event).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_camera_that_a_person_moved_is_the_other_boxs_with_what_was_sealed_before() {
+    let bench = Bench::new();
+    bench.catalog.ingest(EDGE, vec![report(1, 3, 1, camera("Piazza"))]).await.unwrap();
+    assert!(!bench.catalog.move_camera(CameraId::from_u128(99), OTHER).await.unwrap());
+    assert!(bench.catalog.move_camera(CAMERA, OTHER).await.unwrap());
+    assert_eq!((bench.catalog.owner(CAMERA), bench.catalog.former_owners(CAMERA)), (Some(OTHER), vec![EDGE]));
+    assert_eq!(bench.catalog.ingest(EDGE, vec![report(2, 3, 2, camera("old"))]).await.unwrap().refused, 1);
+    assert_eq!(bench.catalog.ingest(OTHER, vec![report(1, 3, 1, camera("new"))]).await.unwrap().refused, 0);
+    assert_eq!(bench.catalog.cameras().await.unwrap()[0].name, "new");
+    assert!(bench.catalog.move_camera(CAMERA, EDGE).await.unwrap());
+    assert_eq!(bench.reopened().catalog.former_owners(CAMERA), [OTHER]);
+}
+
+#[tokio::test]
+async fn a_lost_derived_store_is_filled_again_by_the_boxes() {
+    let bench = Bench::new();
+    let event = bench.record(1).await;
+    let incarnation = bench.catalog.incarnation();
+    let bench = bench.reopened();
+    assert_eq!((bench.held().await, bench.catalog.incarnation()), (vec![(1, 2)], incarnation));
+    // The mark of a version that made none is not missed.
+    std::fs::remove_file(bench.dir.path().join("derived/incarnation")).unwrap();
+    let bench = bench.reopened();
+    assert_eq!((bench.held().await, bench.catalog.incarnation()), (vec![(1, 2)], incarnation));
+    std::fs::remove_dir_all(bench.dir.path().join("derived")).unwrap();
+    let bench = bench.reopened();
+    assert!(bench.derived.event(event).await.unwrap().is_none());
+    let held = bench.catalog.held(EDGE, EPOCH).await.unwrap();
+    assert!(held.ranges.is_empty() && held.accepted == 0, "no box would be asked for a replay");
+    assert_ne!(bench.catalog.incarnation(), incarnation);
+    let incarnation = bench.catalog.incarnation();
+    assert_eq!(bench.reopened().catalog.incarnation(), incarnation);
+}
+
 #[tokio::test]
 async fn a_box_cannot_pass_on_the_record_of_another() {
     let bench = Bench::new();
@@ -358,8 +421,7 @@ async fn nothing_outlives_its_term_and_late_records_count_as_expired() {
     assert_eq!((ack.expired, ack.refused), (1, 0));
     bench.clock.advance_micros(48 * MICROS_PER_HOUR);
     bench.derived.expire(7).await.unwrap();
-    let days = std::fs::read_dir(bench.dir.path().join("derived")).unwrap().count();
-    assert_eq!(days, 0, "the day's folder is gone");
+    assert!(!Derived::has_days(&bench.dir.path().join("derived")), "the day's folder is gone");
 }
 
 #[tokio::test]
@@ -418,13 +480,21 @@ async fn a_token_is_used_once_and_in_time() {
         bench.catalog.add_token(token).await.unwrap();
     }
     let later = now.plus_micros(1);
-    let redeem = |hash: u8, edge| bench.catalog.redeem([hash; 32], row(edge), later);
+    let key = |edge: EdgeId| Box::new([edge.as_bytes()[15]; 32]);
+    let redeem = |hash: u8, edge: EdgeId| bench.catalog.redeem([hash; 32], *key(edge), row(edge), later);
     assert_eq!(redeem(9, EDGE).await.unwrap(), Redeemed::Refused(TokenRefused::Unknown));
     assert_eq!(redeem(2, EDGE).await.unwrap(), Redeemed::Refused(TokenRefused::Expired));
     let Redeemed::Enrolled(enrolled) = redeem(1, EDGE).await.unwrap() else { panic!("not enrolled") };
     assert_eq!(enrolled.site_name, "Piazza");
     assert_eq!(redeem(1, OTHER).await.unwrap(), Redeemed::Refused(TokenRefused::Used));
-    assert_eq!(bench.catalog.edges().await.unwrap(), [enrolled]);
+    assert_eq!(bench.catalog.edges().await.unwrap(), [enrolled.clone()]);
+    // The answer was lost: the same key asks again and is the same box, until that is revoked.
+    let again = bench.catalog.redeem([1; 32], *key(EDGE), row(OTHER), later).await.unwrap();
+    assert_eq!(again, Redeemed::Enrolled(enrolled.clone()));
+    let standing = EdgeStanding::Revoked { since: now };
+    bench.catalog.put_edge(EdgeRow { standing, ..enrolled }).await.unwrap();
+    assert_eq!(redeem(1, EDGE).await.unwrap(), Redeemed::Refused(TokenRefused::Used));
+    assert!(bench.catalog.token_known([2; 32]).await.unwrap() && !bench.catalog.token_known([9; 32]).await.unwrap());
 }
 
 #[tokio::test]

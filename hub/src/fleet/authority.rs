@@ -6,7 +6,7 @@ use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
@@ -67,6 +67,29 @@ impl AuthorityError {
     }
 }
 
+/// A certificate request that was read, signed by its own key.
+pub struct Request(CertificateSigningRequestParams);
+
+impl Request {
+    /// PKCS#10, DER.
+    pub fn read(csr: &[u8]) -> Result<Self, AuthorityError> {
+        if csr.len() > MAX_CSR_BYTES {
+            return Err(AuthorityError::BadRequest);
+        }
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+            .map_err(|_| AuthorityError::BadRequest)?;
+        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(AuthorityError::WrongKey);
+        }
+        Ok(Self(request))
+    }
+
+    /// SHA-256 of its public key.
+    pub fn key_hash(&self) -> [u8; 32] {
+        Sha256::digest(self.0.public_key.der_bytes()).into()
+    }
+}
+
 /// A CommonName is at most 64 characters (RFC 5280, ub-common-name).
 fn common_name(text: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
@@ -118,15 +141,12 @@ impl Authority {
     }
 
     /// A client certificate for the key of a request. Everything but the key is the hub's word.
-    pub fn issue(&self, edge: EdgeId, csr: &[u8], now: WallTime) -> Result<CertificateDer<'static>, AuthorityError> {
-        if csr.len() > MAX_CSR_BYTES {
-            return Err(AuthorityError::BadRequest);
-        }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-            .map_err(|_| AuthorityError::BadRequest)?;
-        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(AuthorityError::WrongKey);
-        }
+    pub fn issue(
+        &self,
+        edge: EdgeId,
+        request: &Request,
+        now: WallTime,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&edge.to_string());
         params.is_ca = IsCa::ExplicitNoCa;
@@ -134,7 +154,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         valid(&mut params, now, CERTIFICATE_DAYS);
-        let made = params.signed_by(&request.public_key, &self.issuer);
+        let made = params.signed_by(&request.0.public_key, &self.issuer);
         Ok(made.map_err(|source| AuthorityError::Make { what: "box certificate", source })?.der().clone())
     }
 
@@ -221,7 +241,8 @@ mod tests {
         params.distinguished_name = common_name("somebody else");
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let csr = params.serialize_request(&key).unwrap();
-        let certificate = authority.issue(EdgeId::from_u128(7), csr.der(), now).unwrap();
+        let request = Request::read(csr.der()).unwrap();
+        let certificate = authority.issue(EdgeId::from_u128(7), &request, now).unwrap();
         let (edge, until) = subject(&certificate).unwrap();
         assert_eq!(edge, EdgeId::from_u128(7));
         assert!((until - now) / 1_000_000 / 86_400 >= 729);
@@ -231,10 +252,7 @@ mod tests {
             .verify_signature(Some(X509Certificate::from_der(authority.certificate()).unwrap().1.public_key()))
             .unwrap();
 
-        assert!(matches!(
-            authority.issue(EdgeId::from_u128(7), b"not a request", now),
-            Err(AuthorityError::BadRequest)
-        ));
+        assert!(matches!(Request::read(b"not a request"), Err(AuthorityError::BadRequest)));
         assert!(authority.server(&["127.0.0.1:7843".to_owned(), "hub.example.it:1".to_owned()], now).is_ok());
     }
 }

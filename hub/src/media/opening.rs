@@ -16,8 +16,14 @@ use std::sync::Arc;
 /// Init sections of a few kilobytes; more is no init section.
 const MAX_INIT_BYTES: usize = 64 << 10;
 
-/// What was asked for: whose, of which box, camera and stream.
-pub(super) type Asked = (OrganisationId, EdgeId, CameraId, Stream);
+/// What was asked for: whose, of which camera and stream, and which boxes may have sealed it.
+pub(super) struct Asked {
+    pub organisation: OrganisationId,
+    pub camera: CameraId,
+    pub stream: Stream,
+    /// The box that delivers, and those whose place it took.
+    pub edges: Vec<EdgeId>,
+}
 
 /// One opened record.
 pub(super) enum Piece {
@@ -75,15 +81,15 @@ impl Opening {
     fn begin(&self, bytes: DeliverSegment) -> Result<Current, PlaybackError> {
         let header =
             SegmentHeader::decode(bytes.header.clone()).map_err(|_| PlaybackError::Malformed("segment header"))?;
-        let (organisation, edge, camera, stream) = self.asked;
-        let ours = OrganisationId::try_from(&header.organisation_id) == Ok(organisation)
-            && EdgeId::try_from(&header.edge_id) == Ok(edge)
-            && CameraId::try_from(&header.camera_id) == Ok(camera)
-            && header.stream() == stream;
+        let Asked { organisation, camera, stream, edges } = &self.asked;
+        let ours = OrganisationId::try_from(&header.organisation_id) == Ok(*organisation)
+            && EdgeId::try_from(&header.edge_id).is_ok_and(|edge| edges.contains(&edge))
+            && CameraId::try_from(&header.camera_id) == Ok(*camera)
+            && header.stream() == *stream;
         // What was recorded in clear before the box was enrolled names neither; TLS says whose it is.
         let before_enrolment = header.suite() == Suite::Clear
-            && CameraId::try_from(&header.camera_id) == Ok(camera)
-            && header.stream() == stream;
+            && CameraId::try_from(&header.camera_id) == Ok(*camera)
+            && header.stream() == *stream;
         if !ours && !before_enrolment {
             return Err(PlaybackError::Foreign);
         }

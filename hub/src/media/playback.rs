@@ -4,7 +4,7 @@ use super::cache::{Cache, GroupKey, OpenedGroup};
 use super::codecs::{self, CodecsError, Described};
 use super::groups::{self, Fragment};
 use super::keeper::{Keeper, KeeperError};
-use super::opening::{Opening, Piece};
+use super::opening::{Asked, Opening, Piece};
 use super::rendition::{self, RenditionError};
 use super::timeline::{Point, Timeline};
 use crate::catalog::{Catalog, CatalogError};
@@ -295,7 +295,9 @@ impl Playback {
         headers_only: bool,
     ) -> Result<Opening, PlaybackError> {
         let inner = &self.0;
-        let edge = inner.catalog.owner(camera).ok_or(PlaybackError::Fetch(FetchError::CameraUnknown(camera)))?;
+        let unknown = PlaybackError::Fetch(FetchError::CameraUnknown(camera));
+        let mut edges = vec![inner.catalog.owner(camera).ok_or(unknown)?];
+        edges.extend(inner.catalog.former_owners(camera));
         let fetch = Fetch {
             stream: stream.into(),
             what: Some(what),
@@ -306,7 +308,8 @@ impl Playback {
         let delivered = inner.fleet.fetch(camera, fetch).map_err(PlaybackError::Fetch)?;
         let playback = self.clone();
         let learnt = move |run, init: &Bytes| playback.remember_init((camera, stream, run), init);
-        Ok(Opening::new(delivered, inner.keeper.clone(), (inner.organisation, edge, camera, stream), Box::new(learnt)))
+        let asked = Asked { organisation: inner.organisation, camera, stream, edges };
+        Ok(Opening::new(delivered, inner.keeper.clone(), asked, Box::new(learnt)))
     }
 
     async fn index_of_run(&self, camera: CameraId, stream: Stream, run: RunId) -> Result<u64, PlaybackError> {

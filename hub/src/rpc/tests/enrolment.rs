@@ -69,7 +69,8 @@ async fn a_certificate_of_another_authority_is_nobody() {
     let mut stranger = stand.enrolled().await;
     let identity = Identity::open(other.path(), "Comune di Prova", "").unwrap();
     let forger = Authority::open(other.path(), &identity, stand.clock.utc()).unwrap();
-    let forged = forger.issue(stranger.id, &csr(&stranger.key), stand.clock.utc()).unwrap();
+    let forged =
+        forger.issue(stranger.id, &authority::Request::read(&csr(&stranger.key)).unwrap(), stand.clock.utc()).unwrap();
     stranger.certificate = forged.to_vec();
     // TLS 1.3 tells the client only with its first read; either way no session opens.
     let certificate = pem("CERTIFICATE", &stranger.certificate);
