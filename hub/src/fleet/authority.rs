@@ -50,6 +50,10 @@ pub enum AuthorityError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{0} is not what this hub wrote: put it back from its backup")]
     Damaged(PathBuf),
+    #[error("{0} is missing beside its certificate: put it back from its backup, because no box would trust another")]
+    Missing(PathBuf),
+    #[error("{0} is not the key of the certificate beside it: put the right one back from its backup")]
+    OtherKey(PathBuf),
     #[error("cannot make a {what}")]
     Make { what: &'static str, source: rcgen::Error },
     #[error("the certificate request is larger than {MAX_CSR_BYTES} bytes, not PKCS#10, or not signed by its key")]
@@ -110,6 +114,9 @@ impl Authority {
         let (key_path, path) = (data_dir.join("keys/ca.key"), data_dir.join("keys/ca.crt"));
         let key = match fs::read(&key_path) {
             Ok(der) => key_pair(Zeroizing::new(der), &key_path)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => {
+                return Err(AuthorityError::Missing(key_path));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = new_key("authority key")?;
                 write_private(&key_path, &Zeroizing::new(key.serialize_der())).map_err(AuthorityError::Keep)?;
@@ -127,6 +134,9 @@ impl Authority {
             Err(source) => return Err(AuthorityError::Read { path, source }),
         };
         let fingerprint = spki_fingerprint(&certificate).ok_or_else(|| AuthorityError::Damaged(path.clone()))?;
+        if fingerprint != <[u8; 32]>::from(Sha256::digest(key.subject_public_key_info())) {
+            return Err(AuthorityError::OtherKey(key_path));
+        }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| AuthorityError::Damaged(path))?;
         Ok(Self { issuer, certificate, fingerprint })
     }
@@ -226,6 +236,24 @@ pub fn subject(certificate: &[u8]) -> Option<(EdgeId, WallTime)> {
 mod tests {
     use super::*;
     use campanile_proto::time::Clock;
+
+    #[test]
+    fn a_missing_or_foreign_key_never_makes_another_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::open(dir.path(), "Comune di Prato", "").unwrap();
+        let open = || Authority::open(dir.path(), &identity, WallTime::from_hour(490_000));
+        let first = open().unwrap().fingerprint();
+        let (key, certificate) = (dir.path().join("keys/ca.key"), dir.path().join("keys/ca.crt"));
+        let (kept, kept_certificate) = (fs::read(&key).unwrap(), fs::read(&certificate).unwrap());
+        fs::remove_file(&key).unwrap();
+        assert!(matches!(open(), Err(AuthorityError::Missing(_))));
+        fs::remove_file(&certificate).unwrap();
+        assert_ne!(open().unwrap().fingerprint(), first, "with neither, this is a new authority");
+        fs::write(&certificate, kept_certificate).unwrap();
+        assert!(matches!(open(), Err(AuthorityError::OtherKey(_))));
+        fs::write(&key, kept).unwrap();
+        assert_eq!(open().unwrap().fingerprint(), first);
+    }
 
     #[test]
     fn issues_what_the_hub_says_not_what_the_request_says() {
