@@ -109,6 +109,10 @@ impl Stand {
 
     /// A connection that shows `identity`, if any.
     async fn channel(&self, identity: Option<tonic::transport::Identity>) -> Channel {
+        self.connect(identity).await.unwrap()
+    }
+
+    async fn connect(&self, identity: Option<tonic::transport::Identity>) -> Result<Channel, tonic::transport::Error> {
         let authority = pem("CERTIFICATE", self.authority.certificate());
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(authority))
@@ -117,7 +121,7 @@ impl Stand {
             tls = tls.identity(identity);
         }
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap().connect().await
     }
 
     async fn token(&self, valid_for: Duration) -> String {
