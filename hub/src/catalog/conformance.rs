@@ -19,9 +19,9 @@ use prost::Message;
 use std::sync::Arc;
 
 const HOUR: i64 = 490_000;
-const EDGE: EdgeId = EdgeId::from_u128(1);
+pub(crate) const EDGE: EdgeId = EdgeId::from_u128(1);
 const OTHER: EdgeId = EdgeId::from_u128(2);
-const CAMERA: CameraId = CameraId::from_u128(3);
+pub(crate) const CAMERA: CameraId = CameraId::from_u128(3);
 const EPOCH: Epoch = Epoch::from_u128(4);
 
 /// A catalogue in a folder, its clock, and what a box needs to seal.
@@ -53,12 +53,12 @@ impl Bench {
         Self { dir, clock, keeper, catalog, derived, days }
     }
 
-    fn now(&self) -> Instant {
+    pub fn now(&self) -> Instant {
         instant(self.clock.utc())
     }
 
     /// A record sealed as a box seals it, in a segment of its own.
-    fn sealed(
+    pub fn sealed(
         &self,
         edge: EdgeId,
         camera: CameraId,
@@ -117,6 +117,15 @@ impl Bench {
         })
     }
 
+    /// Reports what a box concluded.
+    pub async fn conclude(&self, sequence: u64, content: Content) {
+        let object = ObjectId::random();
+        let sealed = Body::Sealed(self.sealed(EDGE, CAMERA, object, 1, content));
+        let report = Report { object_id: object.into(), ..report(sequence, 0, 1, sealed) };
+        let ack = self.catalog.ingest(EDGE, vec![report]).await.unwrap();
+        assert_eq!((ack.refused, ack.expired), (0, 0));
+    }
+
     /// Reports one segment of 10 s and one event, now, as numbers `sequence` and the next.
     pub async fn record(&self, sequence: u64) -> EventId {
         let (object, event) = (ObjectId::random(), EventId::random());
@@ -140,7 +149,7 @@ impl Bench {
     }
 }
 
-fn instant(utc: WallTime) -> Instant {
+pub(crate) fn instant(utc: WallTime) -> Instant {
     Instant { boot_id: Bytes::from_static(&[7; 16]), mono_us: 1, utc_us: utc.0, uncertainty_us: 1_000 }
 }
 

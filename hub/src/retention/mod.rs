@@ -8,10 +8,12 @@ use crate::access::Door;
 use crate::catalog::{Catalog, Derived};
 use crate::fleet::Fleet;
 use crate::media::{Alarm, Maintained, Playback, RingKeeper};
+use crate::search::Search;
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{Clock, MICROS_PER_HOUR};
 use campanile_proto::types::v1::Act;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -24,11 +26,14 @@ pub struct Retention {
     pub keeper: Arc<RingKeeper>,
     pub derived: Arc<Derived>,
     pub catalog: Arc<dyn Catalog>,
+    pub search: Search,
     pub playback: Playback,
     pub fleet: Fleet,
     pub door: Door,
     pub clock: Arc<dyn Clock>,
     pub retention_days: u32,
+    /// Hour of the last round that forgot coverage; 0 at the start.
+    pub forgotten: AtomicI64,
 }
 
 impl Retention {
@@ -55,14 +60,20 @@ impl Retention {
         if !self.keeper.clock_trusted() {
             return;
         }
+        self.search.expire(self.clock.utc());
         match self.derived.expire(self.retention_days).await {
             Ok((0, 0)) => {}
             Ok((rows, days)) => info!(rows, days, "events, motion and thumbnails past their term dropped"),
             Err(failure) => error!(error = %Chain(&failure), "derived rows not dropped"),
         }
-        let before = self.clock.utc().plus_micros(-i64::from(self.retention_days) * 24 * MICROS_PER_HOUR);
-        if let Err(failure) = self.catalog.forget_before(before).await {
-            error!(error = %Chain(&failure), "coverage not forgotten");
+        let now = self.clock.utc();
+        // Terms end at full hours, and the table of coverage is the largest.
+        if self.forgotten.load(Ordering::Relaxed) != now.hour() {
+            let before = now.plus_micros(-i64::from(self.retention_days) * 24 * MICROS_PER_HOUR);
+            match self.catalog.forget_before(before).await {
+                Ok(_) => self.forgotten.store(now.hour(), Ordering::Relaxed),
+                Err(failure) => error!(error = %Chain(&failure), "coverage not forgotten"),
+            }
         }
     }
 
@@ -113,10 +124,14 @@ mod tests {
         let playback =
             Playback::new(identity.id, fleet.clone(), catalog.clone(), bench.keeper.clone(), clock.clone(), 7);
         let (keeper, derived) = (bench.keeper.clone(), bench.derived.clone());
-        Retention { keeper, derived, catalog, playback, fleet, door, clock, retention_days: 7 }
+        let index = dir.join("derived/tantivy");
+        let (search, follower) = Search::open(&index, derived.clone(), catalog.clone(), clock.clone()).await.unwrap();
+        tokio::spawn(follower.run(CancellationToken::new()));
+        let forgotten = AtomicI64::new(0);
+        Retention { keeper, derived, catalog, search, playback, fleet, door, clock, retention_days: 7, forgotten }
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_clock_that_jumped_deletes_nothing_and_one_that_went_on_does() {
         let bench = Bench::new();
         let event = bench.record(1).await;
