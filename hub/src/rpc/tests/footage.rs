@@ -303,6 +303,33 @@ async fn drain(mut stream: crate::fleet::FetchStream) -> (usize, Option<FetchErr
 }
 
 #[tokio::test]
+async fn a_box_enrolled_anew_shows_what_its_revoked_self_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let before = stand.enrolled().await;
+    let recorded = record(&stand, &before, 10);
+    with_camera(&stand, &before).await;
+    let after = stand.enrolled().await;
+    stand.fleet.revoke(before.id).await.unwrap();
+    serve_footage(&stand, &after, recorded).await;
+    assert_eq!(stand.catalog.owner(CAMERA), Some(after.id));
+    let listing = list(&stand).await.unwrap();
+    let group = |first| stand.playback.group(CAMERA, Stream::Main, RUN, first, first + 1, WallTime(listing.zero_us));
+    assert!(group(2).await.is_ok());
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn what_a_stranger_sealed_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let (one, other) = (stand.enrolled().await, stand.enrolled().await);
+    serve_footage(&stand, &one, record(&stand, &other, 10)).await;
+    assert!(matches!(list(&stand).await, Err(PlaybackError::Foreign)));
+    stand.close().await;
+}
+
+#[tokio::test]
 async fn a_delivery_cut_off_by_a_revocation_is_no_complete_listing() {
     let dir = tempfile::tempdir().unwrap();
     let stand = Stand::open(dir.path()).await;
