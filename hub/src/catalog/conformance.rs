@@ -66,9 +66,23 @@ impl Bench {
         revision: u64,
         content: Content,
     ) -> SealedRecord {
+        self.sealed_to((KeyKind::Hour, self.clock.utc().hour()), (edge, camera), (object, revision), content)
+    }
+
+    /// To the key of the hour, or to the reserve key by a box that believes the hour.
+    fn sealed_to(
+        &self,
+        (kind, hour): (KeyKind, i64),
+        (edge, camera): (EdgeId, CameraId),
+        (object, revision): (ObjectId, u64),
+        content: Content,
+    ) -> SealedRecord {
         let keys = SealingKeys::decode(self.keeper.signed_keys(edge).unwrap().payload).unwrap();
-        let hour = self.clock.utc().hour();
-        let public = PublicKey::from_bytes(&keys.hour_keys[(hour - keys.first_hour as i64) as usize]).unwrap();
+        let public = match kind {
+            KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
+            _ => &keys.reserve_key,
+        };
+        let public = PublicKey::from_bytes(public).unwrap();
         let segment = SegmentHeader {
             segment_id: SegmentId::random().into(),
             organisation_id: keys.organisation_id,
@@ -76,7 +90,7 @@ impl Bench {
             camera_id: camera.into(),
             stream: Stream::Index.into(),
             suite: Suite::Aes256Gcm.into(),
-            key_kind: KeyKind::Hour.into(),
+            key_kind: kind.into(),
             hour: hour as u64,
             key_generation: keys.generation,
             retention_days: 7,
@@ -431,6 +445,26 @@ async fn nothing_outlives_its_term_and_late_records_count_as_expired() {
     bench.clock.advance_micros(48 * MICROS_PER_HOUR);
     bench.derived.expire(7).await.unwrap();
     assert!(!Derived::has_days(&bench.dir.path().join("derived")), "the day's folder is gone");
+}
+
+#[tokio::test]
+async fn what_a_box_with_a_dead_clock_sealed_is_kept_by_present_time() {
+    let bench = Bench::new();
+    let content = |event| {
+        let object = ObjectId::random();
+        let (dead, of) = ((KeyKind::Reserve, 17), (EDGE, CAMERA));
+        let record = bench.sealed_to(dead, of, (object, 1), bench.event(event, false));
+        move |sequence| Report { object_id: object.into(), ..report(sequence, 0, 1, Body::Sealed(record.clone())) }
+    };
+    let (event, late) = (EventId::random(), EventId::random());
+    let (now, then) = (content(event)(1), content(late)(2));
+    let ack = bench.catalog.ingest(EDGE, vec![now]).await.unwrap();
+    assert_eq!((ack.expired, ack.refused), (0, 0));
+    assert!(bench.derived.event(event).await.unwrap().is_some());
+    bench.clock.advance_micros(169 * MICROS_PER_HOUR);
+    let ack = bench.catalog.ingest(EDGE, vec![then]).await.unwrap();
+    assert_eq!((ack.expired, ack.refused), (1, 0));
+    assert!(bench.derived.event(late).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -102,13 +102,14 @@ mod tests {
     use crate::fleet::{Authority, Identity, Parts, SessionTerms};
     use crate::register::Register;
 
-    async fn retention(bench: &Bench) -> Retention {
+    async fn retention(bench: &Bench) -> (Retention, Register) {
         let (dir, identity) = (bench.dir.path(), Arc::new(Identity::for_tests()));
         std::fs::create_dir_all(dir.join("keys")).unwrap();
         let clock: Arc<dyn Clock> = bench.clock.clone();
         let register =
             Register::open(&dir.join("register.sqlite"), identity.id, identity.register.clone(), clock.clone());
-        let door = Door::new(identity.id, 7, register.unwrap(), clock.clone());
+        let register = register.unwrap();
+        let door = Door::new(identity.id, 7, register.clone(), clock.clone());
         let parts = Parts {
             identity: identity.clone(),
             authority: Arc::new(Authority::open(dir, &identity, clock.utc()).unwrap()),
@@ -128,14 +129,17 @@ mod tests {
         let (search, follower) = Search::open(&index, derived.clone(), catalog.clone(), clock.clone()).await.unwrap();
         tokio::spawn(follower.run(CancellationToken::new()));
         let forgotten = AtomicI64::new(0);
-        Retention { keeper, derived, catalog, search, playback, fleet, door, clock, retention_days: 7, forgotten }
+        let retention_days = 7;
+        let retention =
+            Retention { keeper, derived, catalog, search, playback, fleet, door, clock, retention_days, forgotten };
+        (retention, register)
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_clock_that_jumped_deletes_nothing_and_one_that_went_on_does() {
         let bench = Bench::new();
         let event = bench.record(1).await;
-        let (retention, now) = (retention(&bench).await, bench.clock.utc());
+        let ((retention, _), now) = (retention(&bench).await, bench.clock.utc());
         bench.clock.step_utc(now.plus_micros(10 * 24 * MICROS_PER_HOUR));
         retention.round().await;
         bench.clock.step_utc(now);
@@ -145,5 +149,19 @@ mod tests {
         retention.round().await;
         assert!(bench.derived.event(event).await.unwrap().is_none());
         assert_eq!(bench.coverage().await, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_destroyed_hour_stands_in_the_register_once() {
+        let bench = Bench::new();
+        let (retention, register) = retention(&bench).await;
+        retention.round().await;
+        assert_eq!(register.root().await.unwrap().size, 0);
+        // The hour before the first is made too, for a box whose clock is behind.
+        bench.clock.advance_micros(169 * MICROS_PER_HOUR);
+        for _ in 0..2 {
+            retention.round().await;
+            assert_eq!(register.root().await.unwrap().size, 3);
+        }
     }
 }
