@@ -237,7 +237,8 @@ async fn open(
         terms: SessionTerms::default(),
     };
     let fleet = Fleet::open(&dir, parts).await?;
-    let playback = Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), clock.clone(), days);
+    let playback =
+        Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), door.clone(), clock.clone(), days);
     let (search, follower) =
         Search::open(&dir.join("derived").join("tantivy"), derived.clone(), catalog.clone(), clock.clone()).await?;
     let publishing = door.clone();

@@ -4,7 +4,7 @@ use super::Anchors;
 use super::ingest::Outcome;
 use super::motion::Second;
 use super::partition::NewEvent;
-use crate::media::{Keeper, KeeperError};
+use crate::media::{For, Keeper, KeeperError};
 use bytes::Bytes;
 use campanile_proto::edge::v1::SealedRecord;
 use campanile_proto::ids::{CameraId, EdgeId, EventId, ObjectId, OrganisationId, SegmentId};
@@ -169,12 +169,12 @@ impl Opener {
         let key = match known {
             Some((_, key)) => key.clone(),
             None => {
-                let key =
-                    self.keeper.unwrap(segment, &record.segment_header, &record.wrapped_key).map_err(|error| {
-                        match error {
-                            KeeperError::Destroyed { .. } => Outcome::Expired,
-                            error => refused(Chain(&error)),
-                        }
+                let key = self
+                    .keeper
+                    .unwrap(For::Report, segment, &record.segment_header, &record.wrapped_key)
+                    .map_err(|error| match error {
+                        KeeperError::Destroyed { .. } => Outcome::Expired,
+                        error => refused(Chain(&error)),
                     })?;
                 if self.keys.len() >= MAX_KEYS {
                     self.keys.clear();

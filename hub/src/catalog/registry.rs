@@ -32,6 +32,9 @@ pub(super) fn is_revoked(db: &Connection, organisation: &[u8], edge: EdgeId) -> 
         .map_err(failed("look for a revocation"))
 }
 
+/// Site name, expiry, the box that used it, the hash of the key it used it with.
+type StoredToken = (String, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
 pub(super) fn redeem(
     state: &mut State,
     secret_hash: [u8; 32],
@@ -41,7 +44,7 @@ pub(super) fn redeem(
 ) -> Result<Redeemed, CatalogError> {
     let organisation = state.organisation;
     let transaction = state.db.transaction().map_err(failed("redeem a token"))?;
-    let token: Option<(String, i64, Option<Vec<u8>>, Option<Vec<u8>>)> = transaction
+    let token: Option<StoredToken> = transaction
         .query_row(
             "SELECT site_name, expires_us, edge, key_hash FROM token WHERE organisation = ?1 AND secret_hash = ?2",
             params![organisation.as_bytes(), secret_hash],

@@ -1,35 +1,45 @@
 //! The keeper of private keys: unwraps the key of one segment while its hour lasts, and destroys hours.
 
-use super::ring::{Reserve, Ring, RingError, RingFolder};
+use super::alarm::Alarm;
+use super::kept::{HOURS_AHEAD, HOURS_BEHIND, Kept, Maintained, over};
+use super::ring::{Reserve, RingError, RingFolder};
 use super::trust::{self, Reading, TIMESYNC_MARK, TRUSTED_DRIFT_US};
+use crate::access::Registered;
 use crate::fleet::Identity;
 use campanile_proto::edge::v1::{SealingKeys, SignedKeys};
 use campanile_proto::ids::{EdgeId, OrganisationId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{SealError, SegmentKey, key_pair};
 use campanile_proto::signed;
-use campanile_proto::time::{Clock, MAX_RETENTION_HOURS, MICROS_PER_HOUR, MICROS_PER_SECOND, WallTime, kept_until};
-use campanile_proto::types::v1::{KeyKind, SegmentHeader};
+use campanile_proto::time::{Clock, MICROS_PER_SECOND, WallTime};
+use campanile_proto::types::v1::{KeyKind, SegmentHeader, Stream};
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{error, warn};
 
-/// Hour keys are made this far ahead: a box that hears nothing for so long seals to its reserve key.
-const HOURS_AHEAD: i64 = 35 * 24;
-/// Made ahead again once a day's worth is used up, so that a box gets one message a day.
-const HOURS_BATCH: i64 = 24;
-/// What a box with a clock slightly behind may still seal to.
-const HOURS_BEHIND: i64 = 1;
 /// A generation further above ours than keys are ever made ahead is nobody's honest word.
 const GENERATIONS_AHEAD: u32 = 366 * 24 * 60;
-/// From the box's confirming a newer reserve key until the older one is destroyed.
-const RETIRED_US: i64 = MAX_RETENTION_HOURS * MICROS_PER_HOUR;
+
+/// What a key is unwrapped for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Somebody's access, which stands in the register.
+    Access(Registered),
+    /// A report on its arrival; what is in it is shown through an access only.
+    Report,
+}
 
 /// Unwraps the key of one segment. The one way to a private key.
 pub trait Keeper: Send + Sync {
-    fn unwrap(&self, header: &SegmentHeader, header_bytes: &[u8], wrapped: &[u8]) -> Result<SegmentKey, KeeperError>;
+    fn unwrap(
+        &self,
+        purpose: For,
+        header: &SegmentHeader,
+        header_bytes: &[u8],
+        wrapped: &[u8],
+    ) -> Result<SegmentKey, KeeperError>;
 }
 
 /// Why a segment's key is not given out.
@@ -41,6 +51,8 @@ pub enum KeeperError {
     Unknown { hour: i64, days: u32 },
     #[error("no reserve key of this box is in the ring")]
     NoReserve,
+    #[error("footage is opened for an access in the register only")]
+    NoAccess,
     #[error("the segment is of another organisation")]
     OtherOrganisation,
     #[error("the segment says it is sealed to no kind of key this version knows")]
@@ -58,52 +70,9 @@ impl KeeperError {
         match self {
             Self::Destroyed { .. } => Kind::Expired,
             Self::Ring(_) => Kind::Internal,
-            Self::OtherOrganisation => Kind::Denied,
+            Self::OtherOrganisation | Self::NoAccess => Kind::Denied,
             Self::ClockDiffers => Kind::Conflict,
             _ => Kind::Invalid,
-        }
-    }
-}
-
-/// What a round of [`RingKeeper::maintain`] did. What was destroyed is told once it is destroyed on the disk too.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Maintained {
-    /// Hours whose keys were destroyed.
-    pub destroyed: Vec<i64>,
-    /// Boxes of which a reserve key was destroyed.
-    pub reserves_destroyed: Vec<EdgeId>,
-    /// New keys are there to be delivered.
-    pub extended: bool,
-    /// The wall clock is not believed: nothing was destroyed, somebody must look.
-    pub clock_doubted: bool,
-}
-
-/// What somebody must look at; each stays until the hub is started again, the clock's until it is believed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Alarm {
-    #[error(
-        "the wall clock is not believed, so no key is destroyed and nothing deleted: compare it, set it if it is \
-         wrong, then campanile-hub clock confirm"
-    )]
-    Clock,
-    #[error(
-        "the key ring was missing and was made anew: what was sealed to the keys of the lost one cannot be opened \
-         any more, boxes get new keys as they connect"
-    )]
-    RingLost,
-    #[error(
-        "box {edge} has newer sealing keys than this ring: an older ring was put back, and what was sealed in \
-         between may be lost; every box gets new keys"
-    )]
-    RingOlder { edge: EdgeId },
-}
-
-impl Alarm {
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Clock => "CLOCK_NOT_BELIEVED",
-            Self::RingLost => "KEY_RING_LOST",
-            Self::RingOlder { .. } => "KEY_RING_OLDER",
         }
     }
 }
@@ -123,62 +92,6 @@ struct Belief {
     path: PathBuf,
     /// A reading of this boot that was believed: the clock still is while it goes on from there.
     since: Option<Reading>,
-}
-
-/// The ring in memory and its folder.
-struct Kept {
-    folder: RingFolder,
-    ring: Ring,
-    /// The folder does not hold what the memory does: a writing failed, and is tried again.
-    unwritten: bool,
-    /// The newest generation each box is known to seal to.
-    confirmed: BTreeMap<EdgeId, u32>,
-    /// Done in memory, to be told once it is written.
-    done: Maintained,
-}
-
-impl Kept {
-    fn write(&mut self) -> Result<(), KeeperError> {
-        self.unwritten = true;
-        self.folder.write(&self.ring).map_err(KeeperError::Ring)?;
-        self.unwritten = false;
-        Ok(())
-    }
-
-    fn confirm(&mut self, edge: EdgeId, generation: u32) {
-        let known = self.confirmed.entry(edge).or_default();
-        *known = generation.max(*known);
-    }
-
-    /// Takes out what is past its term.
-    fn destroy(&mut self, now: WallTime) {
-        let over = self.ring.hours.keys().copied().filter(|&(hour, days)| over(hour, u32::from(days), now));
-        for class in over.collect::<Vec<_>>() {
-            self.ring.hours.remove(&class);
-            self.done.destroyed.push(class.0);
-            self.unwritten = true;
-        }
-        for (edge, reserves) in &mut self.ring.reserves {
-            let before = reserves.len();
-            reserves.retain(|reserve| reserve.retired.is_none_or(|at| now - at < RETIRED_US));
-            if reserves.len() < before {
-                self.done.reserves_destroyed.push(*edge);
-                self.unwritten = true;
-            }
-        }
-    }
-
-    /// From now on the boxes are known to seal to newer reserve keys than these.
-    fn retire(&mut self, now: WallTime) {
-        for (edge, confirmed) in std::mem::take(&mut self.confirmed) {
-            let Some(reserves) = self.ring.reserves.get_mut(&edge) else { continue };
-            let newest = reserves.iter().rposition(|reserve| reserve.made <= confirmed).unwrap_or(0);
-            for reserve in reserves.iter_mut().take(newest).filter(|reserve| reserve.retired.is_none()) {
-                reserve.retired = Some(now);
-                self.unwritten = true;
-            }
-        }
-    }
 }
 
 impl RingKeeper {
@@ -284,12 +197,9 @@ impl RingKeeper {
             self.write_down(&self.belief(), &now);
             kept.destroy(now.utc);
             kept.retire(now.utc);
-            if extend(&mut kept.ring, now.utc.hour(), self.retention_days as u8) {
-                kept.done.extended = true;
-                kept.unwritten = true;
-            }
+            kept.extend(now.utc.hour(), self.retention_days as u8);
         }
-        if kept.unwritten { kept.write() } else { Ok(()) }
+        if kept.unwritten { kept.write().map_err(KeeperError::Ring) } else { Ok(()) }
     }
 
     /// What a box says it seals to. A generation above the ring's means that this is an older ring, or one made
@@ -306,7 +216,7 @@ impl RingKeeper {
             return Ok(false);
         }
         kept.ring.generation = minute.max(generation.saturating_add(1));
-        kept.write()?;
+        kept.write().map_err(KeeperError::Ring)?;
         drop(kept);
         let alarm = Alarm::RingOlder { edge };
         error!(generation, "{alarm}");
@@ -328,7 +238,7 @@ impl RingKeeper {
         }
         // No box is given a key that a crash would lose.
         if kept.unwritten {
-            kept.write()?;
+            kept.write().map_err(KeeperError::Ring)?;
         }
         let ring = &kept.ring;
         let class = || ring.hours.range((now - HOURS_BEHIND, 0)..).filter(|((_, class), _)| *class == days);
@@ -352,7 +262,17 @@ impl RingKeeper {
 }
 
 impl Keeper for RingKeeper {
-    fn unwrap(&self, header: &SegmentHeader, header_bytes: &[u8], wrapped: &[u8]) -> Result<SegmentKey, KeeperError> {
+    fn unwrap(
+        &self,
+        purpose: For,
+        header: &SegmentHeader,
+        header_bytes: &[u8],
+        wrapped: &[u8],
+    ) -> Result<SegmentKey, KeeperError> {
+        // Reports carry the index stream: footage is opened for an access, or not.
+        if purpose == For::Report && header.stream() != Stream::Index {
+            return Err(KeeperError::NoAccess);
+        }
         if OrganisationId::try_from(&header.organisation_id) != Ok(self.identity.id) {
             return Err(KeeperError::OtherOrganisation);
         }
@@ -396,25 +316,6 @@ impl Keeper for RingKeeper {
         }
         Ok(key)
     }
-}
-
-fn over(hour: i64, days: u32, now: WallTime) -> bool {
-    kept_until(WallTime::from_hour(hour), days) <= now
-}
-
-/// Whether keys were made.
-fn extend(ring: &mut Ring, now_hour: i64, days: u8) -> bool {
-    let wanted = now_hour - HOURS_BEHIND..=now_hour + HOURS_AHEAD;
-    let lasts = ring.hours.contains_key(&(now_hour, days))
-        && ring.hours.contains_key(&(now_hour + HOURS_AHEAD - HOURS_BATCH, days));
-    if lasts {
-        return false;
-    }
-    for hour in wanted {
-        ring.hours.entry((hour, days)).or_insert_with(key_pair);
-    }
-    ring.generation += 1;
-    true
 }
 
 /// Minutes since 1970: above every generation that a ring counted up to before it was lost.

@@ -122,8 +122,15 @@ mod tests {
         };
         let fleet = Fleet::open(dir, parts).await.unwrap();
         let catalog = bench.catalog.clone();
-        let playback =
-            Playback::new(identity.id, fleet.clone(), catalog.clone(), bench.keeper.clone(), clock.clone(), 7);
+        let playback = Playback::new(
+            identity.id,
+            fleet.clone(),
+            catalog.clone(),
+            bench.keeper.clone(),
+            door.clone(),
+            clock.clone(),
+            7,
+        );
         let (keeper, derived) = (bench.keeper.clone(), bench.derived.clone());
         let index = dir.join("derived/tantivy");
         let (search, follower) = Search::open(&index, derived.clone(), catalog.clone(), clock.clone()).await.unwrap();

@@ -28,6 +28,7 @@ fn segment(keeper: &RingKeeper, hour: i64, kind: KeyKind) -> (SegmentHeader, Vec
     let header = SegmentHeader {
         organisation_id: keys.organisation_id.clone(),
         edge_id: edge.into(),
+        stream: Stream::Index.into(),
         suite: Suite::Aes256Gcm.into(),
         key_kind: kind.into(),
         hour: hour as u64,
@@ -48,22 +49,25 @@ fn a_destroyed_hour_opens_nothing_and_one_step_earlier_opens() {
     let keeper = keeper(dir.path(), &clock);
     for kind in [KeyKind::Hour, KeyKind::Reserve] {
         let (header, bytes, wrapped) = segment(&keeper, 490_000, kind);
-        assert!(keeper.unwrap(&header, &bytes, &wrapped).is_ok());
+        assert!(keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
     }
     let (header, bytes, wrapped) = segment(&keeper, 490_000, KeyKind::Hour);
     clock.advance_micros(168 * MICROS_PER_HOUR - 1);
     assert!(!keeper.maintain().unwrap().destroyed.contains(&490_000));
-    assert!(keeper.unwrap(&header, &bytes, &wrapped).is_ok());
+    assert!(keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
     clock.advance_micros(1);
     assert!(keeper.maintain().unwrap().destroyed.contains(&490_000));
-    assert!(matches!(keeper.unwrap(&header, &bytes, &wrapped), Err(KeeperError::Destroyed { hour: 490_000 })));
+    assert!(matches!(
+        keeper.unwrap(For::Report, &header, &bytes, &wrapped),
+        Err(KeeperError::Destroyed { hour: 490_000 })
+    ));
     // The key itself is gone, not only the permission: a clock set back brings nothing back.
     clock.step_utc(WallTime::from_hour(490_001));
-    assert!(matches!(keeper.unwrap(&header, &bytes, &wrapped), Err(KeeperError::Unknown { .. })));
+    assert!(matches!(keeper.unwrap(For::Report, &header, &bytes, &wrapped), Err(KeeperError::Unknown { .. })));
     drop(keeper);
     let reopened = self::keeper(dir.path(), &clock);
     assert!(matches!(
-        reopened.unwrap(&header, &bytes, &wrapped),
+        reopened.unwrap(For::Report, &header, &bytes, &wrapped),
         Err(KeeperError::Unknown { .. } | KeeperError::Seal(_))
     ));
 }
@@ -74,10 +78,10 @@ fn a_reserve_key_opens_whatever_hour_a_dead_clock_believed() {
     let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(490_000)));
     let keeper = keeper(dir.path(), &clock);
     let (header, bytes, wrapped) = segment(&keeper, 17, KeyKind::Reserve);
-    assert!(keeper.unwrap(&header, &bytes, &wrapped).is_ok());
+    assert!(keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
     let (header, bytes, wrapped) = segment(&keeper, 490_000, KeyKind::Hour);
     let old = SegmentHeader { hour: 17, ..header };
-    assert!(matches!(keeper.unwrap(&old, &bytes, &wrapped), Err(KeeperError::Destroyed { hour: 17 })));
+    assert!(matches!(keeper.unwrap(For::Report, &old, &bytes, &wrapped), Err(KeeperError::Destroyed { hour: 17 })));
 }
 
 #[test]
@@ -125,7 +129,7 @@ fn a_hub_started_with_a_clock_in_the_future_destroys_nothing_until_a_person_conf
     drop(second);
     // The clock is put right, and everything opens still.
     let right = keeper(dir.path(), &booted(WallTime::from_hour(490_002)));
-    assert!(right.alarms().is_empty() && right.unwrap(&header, &bytes, &wrapped).is_ok());
+    assert!(right.alarms().is_empty() && right.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
     drop(right);
 
     let clock = booted(future);
@@ -184,7 +188,7 @@ fn a_reserve_key_is_destroyed_a_week_after_the_box_confirmed_a_newer_one() {
     let clock = booted(WallTime::from_hour(490_000));
     let (keeper, edge) = (keeper(dir.path(), &clock), EdgeId::from_u128(5));
     let (header, bytes, wrapped) = segment(&keeper, 17, KeyKind::Reserve);
-    let opens = |keeper: &RingKeeper| keeper.unwrap(&header, &bytes, &wrapped).is_ok();
+    let opens = |keeper: &RingKeeper| keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok();
     clock.advance_micros(26 * MICROS_PER_HOUR);
     assert!(keeper.maintain().unwrap().extended);
     let newer = keys(&keeper, edge).generation;
@@ -198,9 +202,9 @@ fn a_reserve_key_is_destroyed_a_week_after_the_box_confirmed_a_newer_one() {
     assert!(keeper.maintain().unwrap().reserves_destroyed.is_empty() && opens(&keeper));
     clock.advance_micros(1);
     assert_eq!(keeper.maintain().unwrap().reserves_destroyed, [edge]);
-    assert!(matches!(keeper.unwrap(&header, &bytes, &wrapped), Err(KeeperError::NoReserve)));
+    assert!(matches!(keeper.unwrap(For::Report, &header, &bytes, &wrapped), Err(KeeperError::NoReserve)));
     let (header, bytes, wrapped) = segment(&keeper, 17, KeyKind::Reserve);
-    assert!(keeper.unwrap(&header, &bytes, &wrapped).is_ok());
+    assert!(keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
 }
 
 #[test]
@@ -217,4 +221,14 @@ fn what_was_destroyed_is_told_although_the_first_writing_failed() {
     std::fs::remove_dir(&blocked).unwrap();
     let done = keeper.maintain().unwrap();
     assert!(done.destroyed.contains(&490_000) && done.extended);
+}
+
+#[test]
+fn footage_is_not_opened_as_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), &booted(WallTime::from_hour(490_000)));
+    let (header, bytes, wrapped) = segment(&keeper, 490_000, KeyKind::Hour);
+    assert!(keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
+    let footage = SegmentHeader { stream: Stream::Main.into(), ..header };
+    assert!(matches!(keeper.unwrap(For::Report, &footage, &bytes, &wrapped), Err(KeeperError::NoAccess)));
 }
