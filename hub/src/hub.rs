@@ -10,7 +10,7 @@ use crate::media::{KeeperError, Playback, RingKeeper};
 use crate::register::{Register, RegisterError};
 use crate::retention::Retention;
 use crate::rpc::{self, EdgeService, RpcError, Served};
-use crate::search::{Search, SearchError};
+use crate::search::{Follower, Search, SearchError};
 use crate::web::{self, WebError};
 use campanile_proto::kind::Chain;
 use campanile_proto::signed;
@@ -19,6 +19,7 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -131,7 +132,7 @@ pub async fn run(
         given => given.to_vec(),
     };
     let tls = web::Tls::prepare(&config)?;
-    let (hub, authority) = open(config, clock, advertise.clone()).await?;
+    let (hub, authority, follower) = open(config, clock, advertise.clone()).await?;
     let addresses = addresses(&hub, &tls, rpc, web);
     let hub = Arc::new(hub);
 
@@ -156,6 +157,12 @@ pub async fn run(
     tasks.spawn(async move {
         retention.run(token.clone()).await;
         ended("retention", &token, ())
+    });
+
+    let token = stop.child_token();
+    tasks.spawn(async move {
+        follower.run(token.clone()).await;
+        ended("search index", &token, ())
     });
 
     let text = serde_json::to_vec_pretty(&addresses).unwrap_or_default();
@@ -209,7 +216,7 @@ async fn open(
     config: Config,
     clock: Arc<dyn Clock>,
     advertise: Vec<String>,
-) -> Result<(Hub, Arc<Authority>), HubError> {
+) -> Result<(Hub, Arc<Authority>, Follower), HubError> {
     let dir = config.data_dir.clone();
     let days = config.retention_days;
     let identity = Arc::new(Identity::open(&dir, &config.organisation.name, &config.organisation.ipa_code)?);
@@ -230,8 +237,9 @@ async fn open(
         terms: SessionTerms::default(),
     };
     let fleet = Fleet::open(&dir, parts).await?;
-    let playback = Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), clock.clone(), days);
-    let search =
+    let playback =
+        Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), door.clone(), clock.clone(), days);
+    let (search, follower) =
         Search::open(&dir.join("derived").join("tantivy"), derived.clone(), catalog.clone(), clock.clone()).await?;
     let publishing = door.clone();
     let federation = Federation::open(crate::federation::Parts {
@@ -260,7 +268,7 @@ async fn open(
         register,
         federation,
     };
-    Ok((hub, authority))
+    Ok((hub, authority, follower))
 }
 
 fn retention(hub: &Hub) -> Retention {
@@ -268,11 +276,13 @@ fn retention(hub: &Hub) -> Retention {
         keeper: hub.keeper.clone(),
         derived: hub.derived.clone(),
         catalog: hub.catalog.clone(),
+        search: hub.search.clone(),
         playback: hub.playback.clone(),
         fleet: hub.fleet.clone(),
         door: hub.door.clone(),
         clock: hub.clock.clone(),
         retention_days: hub.config.retention_days,
+        forgotten: AtomicI64::new(0),
     }
 }
 

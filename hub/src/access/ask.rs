@@ -70,6 +70,8 @@ pub enum Action {
     ManageAgreements,
     ReadRegister,
     Status,
+    /// Says that the clock is right, gives a camera to another box.
+    Administer,
     // boxes
     EdgeSession,
     EdgeDeliver,
@@ -108,7 +110,7 @@ impl Action {
             Self::Thumbnail | Self::PartnerThumbnail => Act::Thumbnail,
             Self::Playback | Self::PartnerPlayback => Act::Playback,
             Self::ManageEdges => Act::RevokeEdge,
-            Self::ManagePeople => Act::Administer,
+            Self::ManagePeople | Self::Administer => Act::Administer,
             Self::ManageAgreements | Self::PartnerConclude | Self::PartnerRevoke => Act::Agreement,
             Self::ReadRegister => Act::RegisterRead,
             _ => return None,

@@ -60,7 +60,7 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         (
             Principal::Administrator { .. },
             ListCameras | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewEdges | ManageEdges
-            | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status,
+            | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
         ) => Ok("administrator"),
         (Principal::Edge { current: true, .. }, EdgeSession | EdgeDeliver | EdgeRenew) => Ok("box"),
         // A box that lay in a drawer comes back without a visit.

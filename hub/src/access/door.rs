@@ -8,8 +8,9 @@ use campanile_proto::ids::{CameraId, OrganisationId, RequestId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::Clock;
 use campanile_proto::types::v1::{Act, Phase};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -19,6 +20,42 @@ pub struct Door {
     policy: Arc<watch::Sender<Arc<Policy>>>,
     register: Register,
     clock: Arc<dyn Clock>,
+    open: OpenEntries,
+}
+
+/// Entries that were opened and not closed, by request.
+type OpenEntries = Arc<Mutex<HashMap<RequestId, usize>>>;
+
+fn locked(open: &OpenEntries) -> MutexGuard<'_, HashMap<RequestId, usize>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An access whose entry is durable and open: what a keeper of keys demands. Only the door makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered(RequestId);
+
+impl Registered {
+    pub fn request_id(self) -> RequestId {
+        self.0
+    }
+}
+
+/// One open entry; it is not any more when this goes.
+struct Open {
+    request: RequestId,
+    open: OpenEntries,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut open = locked(&self.open);
+        if let Some(count) = open.get_mut(&self.request) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.request);
+            }
+        }
+    }
 }
 
 /// Let in: what for, and the register entry that closes when this goes away.
@@ -28,6 +65,7 @@ pub struct Pass {
     cameras: Vec<CameraId>,
     /// None for what leaves no entry.
     closing: Option<(Register, LeafDraft)>,
+    _open: Option<Open>,
     items: AtomicU64,
     bytes: AtomicU64,
 }
@@ -35,7 +73,8 @@ pub struct Pass {
 impl Door {
     pub fn new(organisation: OrganisationId, retention_days: u32, register: Register, clock: Arc<dyn Clock>) -> Self {
         let policy = Policy { organisation, agreements: Vec::new(), retention_days };
-        Self { policy: Arc::new(watch::Sender::new(Arc::new(policy))), register, clock }
+        let open = OpenEntries::default();
+        Self { policy: Arc::new(watch::Sender::new(Arc::new(policy))), register, clock, open }
     }
 
     /// Replaces what partners may do; decisions from now on rest on it.
@@ -77,7 +116,7 @@ impl Door {
     }
 
     async fn open(&self, request: Request, clause: String, cameras: Vec<CameraId>) -> Result<Pass, Refusal> {
-        let mut closing = None;
+        let (mut closing, mut stays_open) = (None, None);
         if let Some(act) = request.action.act() {
             let mut opened = draft(act, Phase::Opened, &request);
             opened.clause.clone_from(&clause);
@@ -88,9 +127,16 @@ impl Door {
             })?;
             let closed = LeafDraft { phase: Phase::Closed, cameras: Vec::new(), interval: None, ..opened };
             closing = Some((self.register.clone(), closed));
+            *locked(&self.open).entry(request.id).or_default() += 1;
+            stays_open = Some(Open { request: request.id, open: self.open.clone() });
         }
         let (items, bytes) = Default::default();
-        Ok(Pass { request, clause, cameras, closing, items, bytes })
+        Ok(Pass { request, clause, cameras, closing, _open: stays_open, items, bytes })
+    }
+
+    /// The access of this id, while its entry is open.
+    pub fn registered(&self, request: RequestId) -> Option<Registered> {
+        locked(&self.open).contains_key(&request).then_some(Registered(request))
     }
 
     /// An act complete in one entry, such as a sign-in that succeeded (`reason` empty) or failed.

@@ -16,7 +16,7 @@ mod policy;
 
 pub use ask::{Action, Decision, Principal, Refusal, Request};
 pub use decide::{CLOCK_SLACK_US, decide, stands};
-pub use door::{Door, Pass};
+pub use door::{Door, Pass, Registered};
 pub use methods::{METHODS, action_of_method};
 pub use password::Password;
 pub use people::{People, PeopleError, Session};

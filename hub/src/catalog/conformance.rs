@@ -19,23 +19,23 @@ use prost::Message;
 use std::sync::Arc;
 
 const HOUR: i64 = 490_000;
-const EDGE: EdgeId = EdgeId::from_u128(1);
+pub(crate) const EDGE: EdgeId = EdgeId::from_u128(1);
 const OTHER: EdgeId = EdgeId::from_u128(2);
-const CAMERA: CameraId = CameraId::from_u128(3);
+pub(crate) const CAMERA: CameraId = CameraId::from_u128(3);
 const EPOCH: Epoch = Epoch::from_u128(4);
 
 /// A catalogue in a folder, its clock, and what a box needs to seal.
-struct Bench {
-    dir: tempfile::TempDir,
-    clock: Arc<SimClock>,
-    keeper: Arc<RingKeeper>,
-    catalog: Arc<dyn Catalog>,
-    derived: Arc<Derived>,
+pub(crate) struct Bench {
+    pub dir: tempfile::TempDir,
+    pub clock: Arc<SimClock>,
+    pub keeper: Arc<RingKeeper>,
+    pub catalog: Arc<dyn Catalog>,
+    pub derived: Arc<Derived>,
     days: u32,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(HOUR).plus_micros(60 * MICROS_PER_SECOND)));
         let identity = Arc::new(Identity::for_tests());
@@ -53,12 +53,12 @@ impl Bench {
         Self { dir, clock, keeper, catalog, derived, days }
     }
 
-    fn now(&self) -> Instant {
+    pub fn now(&self) -> Instant {
         instant(self.clock.utc())
     }
 
     /// A record sealed as a box seals it, in a segment of its own.
-    fn sealed(
+    pub fn sealed(
         &self,
         edge: EdgeId,
         camera: CameraId,
@@ -66,9 +66,23 @@ impl Bench {
         revision: u64,
         content: Content,
     ) -> SealedRecord {
+        self.sealed_to((KeyKind::Hour, self.clock.utc().hour()), (edge, camera), (object, revision), content)
+    }
+
+    /// To the key of the hour, or to the reserve key by a box that believes the hour.
+    fn sealed_to(
+        &self,
+        (kind, hour): (KeyKind, i64),
+        (edge, camera): (EdgeId, CameraId),
+        (object, revision): (ObjectId, u64),
+        content: Content,
+    ) -> SealedRecord {
         let keys = SealingKeys::decode(self.keeper.signed_keys(edge).unwrap().payload).unwrap();
-        let hour = self.clock.utc().hour();
-        let public = PublicKey::from_bytes(&keys.hour_keys[(hour - keys.first_hour as i64) as usize]).unwrap();
+        let public = match kind {
+            KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
+            _ => &keys.reserve_key,
+        };
+        let public = PublicKey::from_bytes(public).unwrap();
         let segment = SegmentHeader {
             segment_id: SegmentId::random().into(),
             organisation_id: keys.organisation_id,
@@ -76,7 +90,7 @@ impl Bench {
             camera_id: camera.into(),
             stream: Stream::Index.into(),
             suite: Suite::Aes256Gcm.into(),
-            key_kind: KeyKind::Hour.into(),
+            key_kind: kind.into(),
             hour: hour as u64,
             key_generation: keys.generation,
             retention_days: 7,
@@ -117,12 +131,39 @@ impl Bench {
         })
     }
 
+    /// Reports what a box concluded.
+    pub async fn conclude(&self, sequence: u64, content: Content) {
+        let object = ObjectId::random();
+        let sealed = Body::Sealed(self.sealed(EDGE, CAMERA, object, 1, content));
+        let report = Report { object_id: object.into(), ..report(sequence, 0, 1, sealed) };
+        let ack = self.catalog.ingest(EDGE, vec![report]).await.unwrap();
+        assert_eq!((ack.refused, ack.expired), (0, 0));
+    }
+
+    /// Reports one segment of 10 s and one event, now, as numbers `sequence` and the next.
+    pub async fn record(&self, sequence: u64) -> EventId {
+        let (object, event) = (ObjectId::random(), EventId::random());
+        let sealed = Body::Sealed(self.sealed(EDGE, CAMERA, object, 1, self.event(event, false)));
+        let sealed = Report { object_id: object.into(), ..report(sequence, 0, 1, sealed) };
+        let covered = report(sequence + 1, u128::from(sequence), 1, segment(self.clock.utc(), 10));
+        let ack = self.catalog.ingest(EDGE, vec![sealed, covered]).await.unwrap();
+        assert_eq!((ack.refused, ack.expired), (0, 0));
+        event
+    }
+
+    /// Segments there are, whenever.
+    pub async fn coverage(&self) -> usize {
+        let now = self.clock.utc();
+        let (from, to) = (now.plus_micros(-1_000 * MICROS_PER_HOUR), now.plus_micros(1_000 * MICROS_PER_HOUR));
+        self.catalog.segments(CAMERA, Stream::Main, from, to).await.unwrap().len()
+    }
+
     async fn held(&self) -> Vec<(u64, u64)> {
         self.catalog.held(EDGE, EPOCH).await.unwrap().ranges.iter().collect()
     }
 }
 
-fn instant(utc: WallTime) -> Instant {
+pub(crate) fn instant(utc: WallTime) -> Instant {
     Instant { boot_id: Bytes::from_static(&[7; 16]), mono_us: 1, utc_us: utc.0, uncertainty_us: 1_000 }
 }
 
@@ -219,6 +260,69 @@ async fn a_camera_belongs_to_the_box_that_reported_it_first() {
     assert_eq!(bench.catalog.cameras().await.unwrap()[0].name, "Piazza");
     assert_eq!(bench.catalog.owner(CAMERA), Some(EDGE));
     assert!(bench.derived.event(event).await.unwrap().is_none());
+}
+
+fn registered(id: EdgeId, standing: EdgeStanding) -> EdgeRow {
+    EdgeRow { id, name: String::new(), site_name: String::new(), enrolled: WallTime(0), standing }
+}
+
+#[tokio::test]
+async fn a_box_enrolled_anew_keeps_the_cameras_and_records_of_its_revoked_self() {
+    let bench = Bench::new();
+    let now = bench.clock.utc();
+    let covered = || report(2, 9, 1, segment(now, 10));
+    bench.catalog.ingest(EDGE, vec![report(1, 3, 1, camera("Piazza")), covered()]).await.unwrap();
+    let (object, event) = (ObjectId::random(), EventId::random());
+    let record = bench.sealed(EDGE, CAMERA, object, 1, bench.event(event, false));
+    let sealed = |sequence| Report { object_id: object.into(), ..report(sequence, 0, 1, Body::Sealed(record.clone())) };
+    bench.catalog.put_edge(registered(EDGE, EdgeStanding::Good)).await.unwrap();
+    let again = |first| {
+        vec![sealed(first), report(first + 1, 3, 1, camera("Duomo")), report(first + 2, 9, 1, segment(now, 10))]
+    };
+    assert_eq!(bench.catalog.ingest(OTHER, again(1)).await.unwrap().refused, 3, "while the box is good");
+    bench.catalog.put_edge(registered(EDGE, EdgeStanding::Revoked { since: now })).await.unwrap();
+    assert_eq!(bench.catalog.ingest(OTHER, again(11)).await.unwrap().refused, 0);
+    let bench = bench.reopened();
+    assert_eq!((bench.catalog.owner(CAMERA), bench.catalog.former_owners(CAMERA)), (Some(OTHER), vec![EDGE]));
+    let names: Vec<_> = bench.catalog.cameras().await.unwrap().into_iter().map(|camera| camera.name).collect();
+    assert_eq!(names, ["Duomo"]);
+    assert_eq!(bench.catalog.segments(CAMERA, Stream::Main, now, now.plus_micros(1)).await.unwrap().len(), 1);
+    assert!(bench.derived.event(event).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_camera_that_a_person_moved_is_the_other_boxs_with_what_was_sealed_before() {
+    let bench = Bench::new();
+    bench.catalog.ingest(EDGE, vec![report(1, 3, 1, camera("Piazza"))]).await.unwrap();
+    assert!(!bench.catalog.move_camera(CameraId::from_u128(99), OTHER).await.unwrap());
+    assert!(bench.catalog.move_camera(CAMERA, OTHER).await.unwrap());
+    assert_eq!((bench.catalog.owner(CAMERA), bench.catalog.former_owners(CAMERA)), (Some(OTHER), vec![EDGE]));
+    assert_eq!(bench.catalog.ingest(EDGE, vec![report(2, 3, 2, camera("old"))]).await.unwrap().refused, 1);
+    assert_eq!(bench.catalog.ingest(OTHER, vec![report(1, 3, 1, camera("new"))]).await.unwrap().refused, 0);
+    assert_eq!(bench.catalog.cameras().await.unwrap()[0].name, "new");
+    assert!(bench.catalog.move_camera(CAMERA, EDGE).await.unwrap());
+    assert_eq!(bench.reopened().catalog.former_owners(CAMERA), [OTHER]);
+}
+
+#[tokio::test]
+async fn a_lost_derived_store_is_filled_again_by_the_boxes() {
+    let bench = Bench::new();
+    let event = bench.record(1).await;
+    let incarnation = bench.catalog.incarnation();
+    let bench = bench.reopened();
+    assert_eq!((bench.held().await, bench.catalog.incarnation()), (vec![(1, 2)], incarnation));
+    // The mark of a version that made none is not missed.
+    std::fs::remove_file(bench.dir.path().join("derived/incarnation")).unwrap();
+    let bench = bench.reopened();
+    assert_eq!((bench.held().await, bench.catalog.incarnation()), (vec![(1, 2)], incarnation));
+    std::fs::remove_dir_all(bench.dir.path().join("derived")).unwrap();
+    let bench = bench.reopened();
+    assert!(bench.derived.event(event).await.unwrap().is_none());
+    let held = bench.catalog.held(EDGE, EPOCH).await.unwrap();
+    assert!(held.ranges.is_empty() && held.accepted == 0, "no box would be asked for a replay");
+    assert_ne!(bench.catalog.incarnation(), incarnation);
+    let incarnation = bench.catalog.incarnation();
+    assert_eq!(bench.reopened().catalog.incarnation(), incarnation);
 }
 
 #[tokio::test]
@@ -340,8 +444,27 @@ async fn nothing_outlives_its_term_and_late_records_count_as_expired() {
     assert_eq!((ack.expired, ack.refused), (1, 0));
     bench.clock.advance_micros(48 * MICROS_PER_HOUR);
     bench.derived.expire(7).await.unwrap();
-    let days = std::fs::read_dir(bench.dir.path().join("derived")).unwrap().count();
-    assert_eq!(days, 0, "the day's folder is gone");
+    assert!(!Derived::has_days(&bench.dir.path().join("derived")), "the day's folder is gone");
+}
+
+#[tokio::test]
+async fn what_a_box_with_a_dead_clock_sealed_is_kept_by_present_time() {
+    let bench = Bench::new();
+    let content = |event| {
+        let object = ObjectId::random();
+        let (dead, of) = ((KeyKind::Reserve, 17), (EDGE, CAMERA));
+        let record = bench.sealed_to(dead, of, (object, 1), bench.event(event, false));
+        move |sequence| Report { object_id: object.into(), ..report(sequence, 0, 1, Body::Sealed(record.clone())) }
+    };
+    let (event, late) = (EventId::random(), EventId::random());
+    let (now, then) = (content(event)(1), content(late)(2));
+    let ack = bench.catalog.ingest(EDGE, vec![now]).await.unwrap();
+    assert_eq!((ack.expired, ack.refused), (0, 0));
+    assert!(bench.derived.event(event).await.unwrap().is_some());
+    bench.clock.advance_micros(169 * MICROS_PER_HOUR);
+    let ack = bench.catalog.ingest(EDGE, vec![then]).await.unwrap();
+    assert_eq!((ack.expired, ack.refused), (1, 0));
+    assert!(bench.derived.event(late).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -400,13 +523,21 @@ async fn a_token_is_used_once_and_in_time() {
         bench.catalog.add_token(token).await.unwrap();
     }
     let later = now.plus_micros(1);
-    let redeem = |hash: u8, edge| bench.catalog.redeem([hash; 32], row(edge), later);
+    let key = |edge: EdgeId| Box::new([edge.as_bytes()[15]; 32]);
+    let redeem = |hash: u8, edge: EdgeId| bench.catalog.redeem([hash; 32], *key(edge), row(edge), later);
     assert_eq!(redeem(9, EDGE).await.unwrap(), Redeemed::Refused(TokenRefused::Unknown));
     assert_eq!(redeem(2, EDGE).await.unwrap(), Redeemed::Refused(TokenRefused::Expired));
     let Redeemed::Enrolled(enrolled) = redeem(1, EDGE).await.unwrap() else { panic!("not enrolled") };
     assert_eq!(enrolled.site_name, "Piazza");
     assert_eq!(redeem(1, OTHER).await.unwrap(), Redeemed::Refused(TokenRefused::Used));
-    assert_eq!(bench.catalog.edges().await.unwrap(), [enrolled]);
+    assert_eq!(bench.catalog.edges().await.unwrap(), std::slice::from_ref(&enrolled));
+    // The answer was lost: the same key asks again and is the same box, until that is revoked.
+    let again = bench.catalog.redeem([1; 32], *key(EDGE), row(OTHER), later).await.unwrap();
+    assert_eq!(again, Redeemed::Enrolled(enrolled.clone()));
+    let standing = EdgeStanding::Revoked { since: now };
+    bench.catalog.put_edge(EdgeRow { standing, ..enrolled }).await.unwrap();
+    assert_eq!(redeem(1, EDGE).await.unwrap(), Redeemed::Refused(TokenRefused::Used));
+    assert!(bench.catalog.token_known([2; 32]).await.unwrap() && !bench.catalog.token_known([9; 32]).await.unwrap());
 }
 
 #[tokio::test]

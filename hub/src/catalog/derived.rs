@@ -57,6 +57,12 @@ impl Derived {
         Ok(Self { days, clock, events: broadcast::channel(FOLLOW).0 })
     }
 
+    /// Whether a folder holds a day of anything.
+    pub(super) fn has_days(folder: &Path) -> bool {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_str().and_then(day_of_name).is_some())
+    }
+
     async fn call<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Days) -> Result<R, CatalogError> + Send + 'static,
@@ -69,7 +75,7 @@ impl Derived {
         &self,
         edge: EdgeId,
         arrived: Vec<Arrived>,
-        belongs: impl Fn(CameraId) -> bool + Send + 'static,
+        belongs: impl Fn(CameraId, EdgeId) -> bool + Send + 'static,
     ) -> Result<Vec<Sealed>, CatalogError> {
         let now = self.clock.utc();
         let (sealed, touched) = self.call(move |days| days.keep(edge, arrived, belongs, now)).await?;
@@ -219,7 +225,7 @@ impl Days {
         &mut self,
         edge: EdgeId,
         arrived: Vec<Arrived>,
-        belongs: impl Fn(CameraId) -> bool,
+        belongs: impl Fn(CameraId, EdgeId) -> bool,
         now: WallTime,
     ) -> Result<(Vec<Sealed>, Vec<EventRow>), CatalogError> {
         let (mut sealed, mut by_day) = (Vec::new(), BTreeMap::<i64, Vec<Opened>>::new());

@@ -4,11 +4,11 @@ use super::held::{EpochKey, Held};
 use super::object::{self, Object, Sort};
 use super::ranges::Ranges;
 use super::sqlite::{State, failed};
-use super::{Anchors, CatalogError};
+use super::{Anchors, CatalogError, registry};
 use campanile_proto::edge::v1::{Ack, Report, report::Body};
-use campanile_proto::ids::{CameraId, EdgeId, Epoch};
+use campanile_proto::ids::{CameraId, EdgeId, Epoch, Incarnation, OrganisationId};
 use campanile_proto::time::WallTime;
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::{HashMap, HashSet};
 
 /// Refusals kept of one box; older ones make room.
@@ -62,6 +62,9 @@ pub(super) fn fresh(
     Ok(((Some(epoch), sequences), fresh))
 }
 
+/// Cameras that are the box's now, and whose they were before.
+pub(super) type Claimed = HashMap<CameraId, Option<EdgeId>>;
+
 /// Stores a fresh batch; the answer is durable. Also answers which cameras the box has claimed.
 pub(super) fn store(
     state: &mut State,
@@ -70,7 +73,7 @@ pub(super) fn store(
     reports: &[Report],
     sealed: &[Sealed],
     anchors: &Anchors,
-) -> Result<(Ack, HashMap<CameraId, EdgeId>), CatalogError> {
+) -> Result<(Ack, Claimed), CatalogError> {
     let Some(epoch) = epoch else { return Ok((Ack::default(), HashMap::new())) };
     let mut ack =
         Ack { epoch: epoch.into(), ranges: sequences.iter().copied().collect::<Ranges>().wire(), ..Ack::default() };
@@ -176,13 +179,68 @@ pub(super) fn forget_before(state: &mut State, before: WallTime) -> Result<u64, 
     Ok(gone as u64)
 }
 
+/// Gives a camera to another box. Answers whose it was; none when there is no such camera.
+pub(super) fn move_camera(state: &mut State, camera: CameraId, to: EdgeId) -> Result<Option<EdgeId>, CatalogError> {
+    let organisation = state.organisation.to_vec();
+    let transaction = state.db.transaction().map_err(failed("move a camera"))?;
+    let owner: Option<Vec<u8>> = transaction
+        .query_row(
+            "SELECT edge FROM camera_owner WHERE organisation = ?1 AND camera = ?2",
+            params![organisation, camera.as_bytes()],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(failed("move a camera"))?;
+    let Some(owner) = owner else { return Ok(None) };
+    let before = EdgeId::try_from(owner.as_slice()).map_err(|_| CatalogError::Damaged { what: "camera owner" })?;
+    if before != to {
+        give(&transaction, &organisation, camera, (before, to))?;
+    }
+    transaction.commit().map_err(failed("move a camera"))?;
+    Ok(Some(before))
+}
+
+fn give(
+    db: &Transaction<'_>,
+    organisation: &[u8],
+    camera: CameraId,
+    (before, to): (EdgeId, EdgeId),
+) -> Result<(), CatalogError> {
+    for (sql, edge) in [
+        ("INSERT OR IGNORE INTO camera_former_owner (organisation, camera, edge) VALUES (?1, ?2, ?3)", before),
+        ("DELETE FROM camera_former_owner WHERE organisation = ?1 AND camera = ?2 AND edge = ?3", to),
+        ("UPDATE camera_owner SET edge = ?3 WHERE organisation = ?1 AND camera = ?2", to),
+    ] {
+        db.execute(sql, params![organisation, camera.as_bytes(), edge.as_bytes()]).map_err(failed("move a camera"))?;
+    }
+    Ok(())
+}
+
+/// Forgets which reports are held, so that every box is asked for all of them again; the life is another one.
+pub(super) fn begin_anew(db: &mut Connection, organisation: OrganisationId) -> Result<Incarnation, CatalogError> {
+    let (fresh, attempt) = (Incarnation::ordered(), failed("begin a new life"));
+    let transaction = db.transaction().map_err(&attempt)?;
+    for table in ["held", "epoch"] {
+        let sql = format!("DELETE FROM {table} WHERE organisation = ?1");
+        transaction.execute(&sql, [organisation.as_bytes()]).map_err(&attempt)?;
+    }
+    transaction
+        .execute(
+            "UPDATE life SET incarnation = ?2 WHERE organisation = ?1",
+            params![organisation.as_bytes(), fresh.as_bytes()],
+        )
+        .map_err(&attempt)?;
+    transaction.commit().map_err(&attempt)?;
+    Ok(fresh)
+}
+
 /// One batch on its way in.
 struct Batch<'a> {
     db: &'a Transaction<'a>,
     organisation: Vec<u8>,
     edge: EdgeId,
     epoch: Epoch,
-    claimed: HashMap<CameraId, EdgeId>,
+    claimed: Claimed,
 }
 
 impl Batch<'_> {
@@ -191,7 +249,7 @@ impl Batch<'_> {
         if report.revision > MAX_SEQUENCE {
             return Ok(Err("the revision is out of range".to_owned()));
         }
-        let object = match object::read(report, anchors) {
+        let object = match object::read(self.edge, report, anchors) {
             Ok(object) => object,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -234,9 +292,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Whether the camera is this box's, which it becomes when it is nobody's.
+    /// Whether the camera is this box's, which it becomes when it is nobody's, or a revoked box's: a cabinet whose
+    /// box was enrolled anew keeps its cameras.
     fn claim(&mut self, camera: CameraId) -> Result<bool, CatalogError> {
-        if self.claimed.get(&camera) == Some(&self.edge) {
+        if self.claimed.contains_key(&camera) {
             return Ok(true);
         }
         let mut insert = self
@@ -253,11 +312,18 @@ impl Batch<'_> {
         let owner: Vec<u8> = select
             .query_row(params![self.organisation, camera.as_bytes()], |row| row.get(0))
             .map_err(failed("claim a camera"))?;
-        let mine = owner == self.edge.as_bytes();
-        if mine {
-            self.claimed.insert(camera, self.edge);
+        if owner == self.edge.as_bytes() {
+            self.claimed.insert(camera, None);
+            return Ok(true);
         }
-        Ok(mine)
+        let before = EdgeId::try_from(owner.as_slice()).map_err(|_| CatalogError::Damaged { what: "camera owner" })?;
+        let revoked = registry::is_revoked(self.db, &self.organisation, before)?;
+        if revoked {
+            give(self.db, &self.organisation, camera, (before, self.edge))?;
+            tracing::info!(%camera, edge = %self.edge, "camera of a revoked box taken over");
+            self.claimed.insert(camera, Some(before));
+        }
+        Ok(revoked)
     }
 
     fn refuse(&self, sequence: u64, reason: &str) -> Result<(), CatalogError> {

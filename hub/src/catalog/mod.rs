@@ -7,7 +7,7 @@
 
 mod anchors;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod derived;
 mod held;
 mod ingest;
@@ -22,6 +22,7 @@ mod reading;
 mod registry;
 mod rows;
 mod sqlite;
+mod upgrade;
 
 pub use anchors::Anchors;
 pub use derived::Derived;
@@ -56,8 +57,12 @@ pub trait Catalog: Send + Sync {
     fn settle(&self, edge: EdgeId, epoch: Epoch, through: u64, more_accepted: u64) -> Answer<'_, ()>;
 
     fn cameras(&self) -> Answer<'_, Vec<Camera>>;
-    /// The box a camera belongs to: the one that reported it first.
+    /// The box a camera belongs to: the one that reported it first, until it is moved or that box is revoked.
     fn owner(&self, camera: CameraId) -> Option<EdgeId>;
+    /// Boxes it belonged to before.
+    fn former_owners(&self, camera: CameraId) -> Vec<EdgeId>;
+    /// Gives a camera to another box. False: no such camera.
+    fn move_camera(&self, camera: CameraId, to: EdgeId) -> Answer<'_, bool>;
     /// Segments that overlap `from`..`to`, oldest first.
     fn segments(&self, camera: CameraId, stream: Stream, from: WallTime, to: WallTime) -> Answer<'_, Vec<SegmentRow>>;
     fn gaps(&self, camera: CameraId, from: WallTime, to: WallTime) -> Answer<'_, Vec<GapRow>>;
@@ -66,8 +71,10 @@ pub trait Catalog: Send + Sync {
     fn health(&self) -> Answer<'_, Vec<(EdgeId, EdgeHealth)>>;
 
     fn add_token(&self, token: NewToken) -> Answer<'_, ()>;
-    /// Uses a token up and registers the box, in one step.
-    fn redeem(&self, secret_hash: [u8; 32], edge: EdgeRow, now: WallTime) -> Answer<'_, Redeemed>;
+    /// Whether there is such a token, used, expired or neither.
+    fn token_known(&self, secret_hash: [u8; 32]) -> Answer<'_, bool>;
+    /// Uses a token up and registers the box, in one step. The key that used it gets the same box again.
+    fn redeem(&self, secret_hash: [u8; 32], key_hash: [u8; 32], edge: EdgeRow, now: WallTime) -> Answer<'_, Redeemed>;
     fn edges(&self) -> Answer<'_, Vec<EdgeRow>>;
     /// Adds or changes the registry's row of a box.
     fn put_edge(&self, edge: EdgeRow) -> Answer<'_, ()>;
@@ -87,6 +94,8 @@ pub enum CatalogError {
     Folder { path: std::path::PathBuf, source: std::io::Error },
     #[error("cannot {attempt} in the catalogue")]
     Statement { attempt: &'static str, source: rusqlite::Error },
+    #[error("cannot mark the derived store as this catalogue's")]
+    Mark(#[source] crate::fleet::IdentityError),
     #[error("the catalogue's thread is gone")]
     Gone,
     #[error("a stored {what} cannot be read")]

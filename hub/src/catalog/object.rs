@@ -2,7 +2,7 @@
 
 use super::Anchors;
 use campanile_proto::edge::v1::{Gap, Report, SegmentState, report::Body};
-use campanile_proto::ids::{CameraId, ObjectId};
+use campanile_proto::ids::{CameraId, EdgeId, ObjectId};
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{Instant, SegmentHeader, Stream};
 use prost::Message;
@@ -34,7 +34,8 @@ pub(super) const GOES_ON: WallTime = WallTime(i64::MAX);
 /// Why a report is set aside, for the log and for the table `refused`.
 type Refused = String;
 
-pub(super) fn read(report: &Report, anchors: &Anchors) -> Result<Object, Refused> {
+/// What `edge` reported.
+pub(super) fn read(edge: EdgeId, report: &Report, anchors: &Anchors) -> Result<Object, Refused> {
     let id = ObjectId::try_from(&report.object_id).map_err(|error| error.to_string())?;
     let plain = |sort, id, state| Object { sort, id, camera: None, stream: None, time: None, state };
     match &report.body {
@@ -44,8 +45,8 @@ pub(super) fn read(report: &Report, anchors: &Anchors) -> Result<Object, Refused
             let id = ObjectId::try_from(&camera.camera_id).map_err(|error| error.to_string())?;
             Ok(Object { camera: Some(camera_id), ..plain(Sort::Camera, id, camera.encode_to_vec()) })
         }
-        Some(Body::Segment(state)) => segment(id, state, anchors),
-        Some(Body::Gap(state)) => gap(id, state, anchors),
+        Some(Body::Segment(state)) => segment(id, state, (edge, anchors)),
+        Some(Body::Gap(state)) => gap(id, state, (edge, anchors)),
         Some(Body::Health(health)) => Ok(plain(Sort::Health, ObjectId::from_u128(0), health.encode_to_vec())),
         Some(Body::Anchor(anchor)) => {
             let at = WallTime(anchor.utc_us);
@@ -56,7 +57,10 @@ pub(super) fn read(report: &Report, anchors: &Anchors) -> Result<Object, Refused
     }
 }
 
-fn segment(id: ObjectId, state: &SegmentState, anchors: &Anchors) -> Result<Object, Refused> {
+/// Whose clock an instant is of, and what is known of it.
+type Time<'a> = (EdgeId, &'a Anchors);
+
+fn segment(id: ObjectId, state: &SegmentState, anchors: Time<'_>) -> Result<Object, Refused> {
     let header = SegmentHeader::decode(state.header.clone()).map_err(|_| "the segment header is not a message")?;
     let camera = CameraId::try_from(&header.camera_id).map_err(|error| error.to_string())?;
     let start = present(state.start.as_ref(), anchors)?;
@@ -65,7 +69,7 @@ fn segment(id: ObjectId, state: &SegmentState, anchors: &Anchors) -> Result<Obje
     Ok(Object { sort: Sort::Segment, id, camera, stream, time, state: state.encode_to_vec() })
 }
 
-fn gap(id: ObjectId, state: &Gap, anchors: &Anchors) -> Result<Object, Refused> {
+fn gap(id: ObjectId, state: &Gap, anchors: Time<'_>) -> Result<Object, Refused> {
     let camera = CameraId::try_from(&state.camera_id).map_err(|error| error.to_string())?;
     let start = present(state.start.as_ref(), anchors)?;
     let end = if state.ongoing { GOES_ON } else { present(state.end.as_ref(), anchors)?.max(start) };
@@ -73,6 +77,6 @@ fn gap(id: ObjectId, state: &Gap, anchors: &Anchors) -> Result<Object, Refused> 
     Ok(Object { sort: Sort::Gap, id, camera, stream, time: Some((start, end)), state: state.encode_to_vec() })
 }
 
-fn present(instant: Option<&Instant>, anchors: &Anchors) -> Result<WallTime, Refused> {
-    Ok(anchors.present(instant.ok_or("an instant is missing")?).0)
+fn present(instant: Option<&Instant>, (edge, anchors): Time<'_>) -> Result<WallTime, Refused> {
+    Ok(anchors.present(edge, instant.ok_or("an instant is missing")?).0)
 }

@@ -1,6 +1,6 @@
 //! Both stores of a folder, opened together.
 
-use super::sqlite::SqliteCatalog;
+use super::sqlite::{DerivedLife, SqliteCatalog};
 use super::{Anchors, Catalog, CatalogError, Derived};
 use crate::media::Keeper;
 use campanile_proto::ids::OrganisationId;
@@ -16,10 +16,29 @@ pub fn open(
     clock: Arc<dyn Clock>,
     retention_days: u32,
 ) -> Result<(Arc<dyn Catalog>, Arc<Derived>), CatalogError> {
-    let anchors = Arc::new(Anchors::default());
-    let derived =
-        Derived::open(&data_dir.join("derived"), organisation, keeper, clock, retention_days, anchors.clone())?;
-    let derived = Arc::new(derived);
-    let catalog = SqliteCatalog::open(&data_dir.join("catalog.sqlite"), organisation, derived.clone(), anchors)?;
+    let (anchors, folder) = (Arc::new(Anchors::default()), data_dir.join("derived"));
+    let life = derived_life(&folder);
+    let derived = Derived::open(&folder, organisation, keeper, clock, retention_days, anchors.clone())?;
+    let (derived, path) = (Arc::new(derived), data_dir.join("catalog.sqlite"));
+    let catalog = SqliteCatalog::open(&path, organisation, derived.clone(), anchors, &life)?;
+    // Only now, so that a crash before leaves the other life's mark.
+    if !matches!(life, DerivedLife::Of(known) if known == catalog.incarnation()) {
+        let (mark, text) = (folder.join(MARK), catalog.incarnation().to_string());
+        crate::fleet::identity::write_private(&mark, text.as_bytes()).map_err(CatalogError::Mark)?;
+    }
     Ok((Arc::new(catalog), derived))
+}
+
+/// The incarnation of the catalogue, in the folder of what was concluded from the same reports: neither is put
+/// back from a backup, or lost, without being noticed.
+const MARK: &str = "incarnation";
+
+fn derived_life(folder: &Path) -> DerivedLife {
+    if let Ok(text) = std::fs::read_to_string(folder.join(MARK)) {
+        return text.trim().parse().map_or(DerivedLife::Lost, DerivedLife::Of);
+    }
+    match Derived::has_days(folder) {
+        true => DerivedLife::Unmarked,
+        false => DerivedLife::Lost,
+    }
 }

@@ -4,7 +4,7 @@ use super::Anchors;
 use super::ingest::Outcome;
 use super::motion::Second;
 use super::partition::NewEvent;
-use crate::media::{Keeper, KeeperError};
+use crate::media::{For, Keeper, KeeperError};
 use bytes::Bytes;
 use campanile_proto::edge::v1::SealedRecord;
 use campanile_proto::ids::{CameraId, EdgeId, EventId, ObjectId, OrganisationId, SegmentId};
@@ -81,6 +81,7 @@ struct Context<'a> {
     revision: u64,
     now: WallTime,
     days: u32,
+    edge: EdgeId,
     anchors: &'a Anchors,
 }
 
@@ -110,13 +111,13 @@ impl Opener {
         revision: u64,
         record: &SealedRecord,
         now: WallTime,
-        belongs: &impl Fn(CameraId) -> bool,
+        belongs: &impl Fn(CameraId, EdgeId) -> bool,
     ) -> Result<Vec<Opened>, Outcome> {
         let segment = SegmentHeader::decode(record.segment_header.clone())
             .map_err(|_| refused("the segment header is not a message"))?;
-        let camera = self.check_segment(&segment, edge)?;
-        if !belongs(camera) {
-            return Err(refused(format!("camera {camera} belongs to another box")));
+        let (camera, sealed_by) = self.check_segment(&segment)?;
+        if !belongs(camera, sealed_by) {
+            return Err(refused(format!("camera {camera}, or what was sealed of it, is another box's")));
         }
         let header =
             RecordHeader::decode(record.header.clone()).map_err(|_| refused("the record header is not a message"))?;
@@ -125,7 +126,7 @@ impl Opener {
             return Err(refused("the report and its record name different objects or revisions"));
         }
         let days = segment.retention_days.min(self.retention_days);
-        let captured = self.anchors.present(header.arrival.as_ref().ok_or_else(|| refused("no arrival"))?).0;
+        let captured = self.anchors.present(edge, header.arrival.as_ref().ok_or_else(|| refused("no arrival"))?).0;
         if kept_until(captured, days) <= now {
             return Err(Outcome::Expired);
         }
@@ -134,7 +135,7 @@ impl Opener {
             .map_err(|_| refused("the record, once opened, is not a message"))?
             .content
             .ok_or_else(|| refused("the record says nothing this version knows"))?;
-        let context = Context { camera, object: object_id, revision, now, days, anchors: &self.anchors };
+        let context = Context { camera, object: object_id, revision, now, days, edge, anchors: &self.anchors };
         match content {
             Content::Event(event) => context.event(event),
             Content::Thumbnail(thumbnail) => context.thumbnail(thumbnail),
@@ -142,17 +143,16 @@ impl Opener {
         }
     }
 
-    fn check_segment(&self, segment: &SegmentHeader, edge: EdgeId) -> Result<CameraId, Outcome> {
+    /// Of which camera it is, and which box sealed it.
+    fn check_segment(&self, segment: &SegmentHeader) -> Result<(CameraId, EdgeId), Outcome> {
         if OrganisationId::try_from(&segment.organisation_id) != Ok(self.organisation) {
             return Err(refused("the segment is of another organisation"));
-        }
-        if EdgeId::try_from(&segment.edge_id) != Ok(edge) {
-            return Err(refused("the segment is of another box"));
         }
         if segment.stream() != Stream::Index {
             return Err(refused("the segment is not of an index stream"));
         }
-        CameraId::try_from(&segment.camera_id).map_err(refused)
+        let camera = CameraId::try_from(&segment.camera_id).map_err(refused)?;
+        Ok((camera, EdgeId::try_from(&segment.edge_id).map_err(refused)?))
     }
 
     fn unseal(
@@ -169,12 +169,12 @@ impl Opener {
         let key = match known {
             Some((_, key)) => key.clone(),
             None => {
-                let key =
-                    self.keeper.unwrap(segment, &record.segment_header, &record.wrapped_key).map_err(|error| {
-                        match error {
-                            KeeperError::Destroyed { .. } => Outcome::Expired,
-                            error => refused(Chain(&error)),
-                        }
+                let key = self
+                    .keeper
+                    .unwrap(For::Report, segment, &record.segment_header, &record.wrapped_key)
+                    .map_err(|error| match error {
+                        KeeperError::Destroyed { .. } => Outcome::Expired,
+                        error => refused(Chain(&error)),
                     })?;
                 if self.keys.len() >= MAX_KEYS {
                     self.keys.clear();
@@ -208,8 +208,8 @@ impl Context<'_> {
         self.same_camera(&event.camera_id)?;
         let id = EventId::try_from(&event.event_id).map_err(refused)?;
         let start = event.start.as_ref().ok_or_else(|| refused("the event has no start"))?;
-        let (start, uncertainty_us) = self.anchors.present(start);
-        let end = event.end.as_ref().map_or(start, |end| self.anchors.present(end).0).max(start);
+        let (start, uncertainty_us) = self.anchors.present(self.edge, start);
+        let end = event.end.as_ref().map_or(start, |end| self.anchors.present(self.edge, end).0).max(start);
         if !(event.moved.is_empty() || event.moved.len() == 72) || event.labels.len() > MAX_LABELS {
             return Err(refused("the event's cells or labels are out of bounds"));
         }
@@ -229,7 +229,7 @@ impl Context<'_> {
         self.same_camera(&thumbnail.camera_id)?;
         let event = EventId::try_from(&thumbnail.event_id).map_err(refused)?;
         let at = thumbnail.at.as_ref().ok_or_else(|| refused("the thumbnail has no time"))?;
-        let at = self.anchors.present(at).0;
+        let at = self.anchors.present(self.edge, at).0;
         // ITU-T T.81: a JPEG begins with the marker SOI.
         if thumbnail.jpeg.len() > MAX_JPEG_BYTES || !thumbnail.jpeg.starts_with(&[0xff, 0xd8]) {
             return Err(refused("the thumbnail is too large or no JPEG"));
@@ -243,7 +243,7 @@ impl Context<'_> {
     fn motion(&self, motion: MotionSeconds) -> Result<Vec<Opened>, Outcome> {
         self.same_camera(&motion.camera_id)?;
         let start = motion.start.as_ref().ok_or_else(|| refused("the motion seconds have no start"))?;
-        let start = self.anchors.present(start).0;
+        let start = self.anchors.present(self.edge, start).0;
         if motion.seconds.len() > MAX_SECONDS {
             return Err(refused("the motion seconds are too many"));
         }

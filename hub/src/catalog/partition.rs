@@ -39,7 +39,8 @@ const EVENT_COLUMNS: &str = "event, camera, revision, start_us, end_us, uncertai
 impl Partition {
     pub fn open(folder: &Path, organisation: OrganisationId) -> Result<Self, CatalogError> {
         std::fs::create_dir_all(folder).map_err(|source| CatalogError::Folder { path: folder.to_owned(), source })?;
-        let db = open_database(&folder.join("events.sqlite"), include_str!("derived_schema.sql"), PARTITION)?;
+        let db =
+            open_database(&folder.join("events.sqlite"), include_str!("derived_schema.sql"), PARTITION, |_, _| Ok(()))?;
         Ok(Self { db, organisation: organisation.to_vec() })
     }
 

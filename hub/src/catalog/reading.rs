@@ -3,14 +3,14 @@
 use super::CatalogError;
 use super::object::{GOES_ON, Sort};
 use super::rows::{Camera, GapRow, SegmentRow};
-use super::sqlite::failed;
+use super::sqlite::{Owners, failed};
 use campanile_proto::edge::v1::{CameraState, EdgeHealth, Gap, SegmentState};
 use campanile_proto::ids::{CameraId, EdgeId, OrganisationId, RunId, SegmentId};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Anchor, SegmentHeader, Stream};
 use prost::Message;
 use rusqlite::{Connection, Params, Row, params};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Rows of one answer: a week of one stream is about a thousand segments.
 const MAX_ROWS: i64 = 50_000;
@@ -28,16 +28,24 @@ fn rows<T>(
     statement.query_map(values, row).map_err(failed(attempt))?.collect::<Result<_, _>>().map_err(failed(attempt))
 }
 
-pub(super) fn owners(db: &Connection, organisation: OrganisationId) -> Result<HashMap<CameraId, EdgeId>, CatalogError> {
-    let sql = "SELECT camera, edge FROM camera_owner WHERE organisation = ?1";
-    let pairs = rows(db, "read who owns which camera", sql, [organisation.as_bytes()], |row| {
-        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
-    })?;
-    pairs
-        .into_iter()
-        .map(|(camera, edge)| Ok((CameraId::try_from(camera.as_slice())?, EdgeId::try_from(edge.as_slice())?)))
-        .collect::<Result<_, campanile_proto::ids::InvalidId>>()
-        .map_err(|_| CatalogError::Damaged { what: "camera owner" })
+/// Whose each camera is, and was.
+pub(super) fn owners(db: &Connection, organisation: OrganisationId) -> Result<HashMap<CameraId, Owners>, CatalogError> {
+    let read = |table: &str| {
+        let sql = format!("SELECT camera, edge FROM {table} WHERE organisation = ?1");
+        rows(db, "read who owns which camera", &sql, [organisation.as_bytes()], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
+    };
+    let mut owners = HashMap::new();
+    for (camera, edge) in read("camera_owner")? {
+        owners.insert(id::<CameraId>(&camera)?, Owners { edge: id(&edge)?, former: Vec::new() });
+    }
+    for (camera, edge) in read("camera_former_owner")? {
+        if let Some(owners) = owners.get_mut(&id::<CameraId>(&camera)?) {
+            owners.former.push(id(&edge)?);
+        }
+    }
+    Ok(owners)
 }
 
 /// (edge, state) of every object of one kind.
@@ -63,9 +71,15 @@ fn message<M: Message + Default>(bytes: Vec<u8>) -> Result<M, CatalogError> {
 
 pub(super) fn cameras(db: &Connection, organisation: OrganisationId) -> Result<Vec<Camera>, CatalogError> {
     let mut cameras = Vec::new();
+    let owners = owners(db, organisation)?;
     for (edge, state) in states::<CameraState>(db, organisation, Sort::Camera)? {
+        let camera = id(&state.camera_id)?;
+        // Its former box described it too.
+        if owners.get(&camera).is_some_and(|owners| owners.edge != edge) {
+            continue;
+        }
         cameras.push(Camera {
-            id: id(&state.camera_id)?,
+            id: camera,
             edge,
             name: state.name,
             site: state.site,
@@ -80,8 +94,8 @@ pub(super) fn cameras(db: &Connection, organisation: OrganisationId) -> Result<V
     Ok(cameras)
 }
 
-pub(super) fn anchors(db: &Connection, organisation: OrganisationId) -> Result<Vec<Anchor>, CatalogError> {
-    Ok(states::<Anchor>(db, organisation, Sort::Anchor)?.into_iter().map(|(_, anchor)| anchor).collect())
+pub(super) fn anchors(db: &Connection, organisation: OrganisationId) -> Result<Vec<(EdgeId, Anchor)>, CatalogError> {
+    states(db, organisation, Sort::Anchor)
 }
 
 pub(super) fn health(db: &Connection, organisation: OrganisationId) -> Result<Vec<(EdgeId, EdgeHealth)>, CatalogError> {
@@ -131,7 +145,11 @@ pub(super) fn segments(
             newest_link: state.newest_link,
         })
     };
-    found.into_iter().map(row).collect()
+    let mut segments: Vec<SegmentRow> = found.into_iter().map(row).collect::<Result<_, _>>()?;
+    // A box that was enrolled anew reports what it reported before under its former name.
+    let mut seen = HashSet::new();
+    segments.retain(|segment| seen.insert(segment.id));
+    Ok(segments)
 }
 
 pub(super) fn gaps(

@@ -18,33 +18,57 @@ pub(super) fn add_token(state: &State, token: &NewToken) -> Result<(), CatalogEr
     Ok(())
 }
 
+pub(super) fn token_known(state: &State, secret_hash: [u8; 32]) -> Result<bool, CatalogError> {
+    state
+        .db
+        .prepare_cached("SELECT 1 FROM token WHERE organisation = ?1 AND secret_hash = ?2")
+        .and_then(|mut select| select.exists(params![state.organisation.as_bytes(), secret_hash]))
+        .map_err(failed("look for a token"))
+}
+
+pub(super) fn is_revoked(db: &Connection, organisation: &[u8], edge: EdgeId) -> Result<bool, CatalogError> {
+    db.prepare_cached("SELECT 1 FROM edge WHERE organisation = ?1 AND edge = ?2 AND standing = 'revoked'")
+        .and_then(|mut select| select.exists(params![organisation, edge.as_bytes()]))
+        .map_err(failed("look for a revocation"))
+}
+
+/// Site name, expiry, the box that used it, the hash of the key it used it with.
+type StoredToken = (String, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
 pub(super) fn redeem(
     state: &mut State,
     secret_hash: [u8; 32],
+    key_hash: [u8; 32],
     mut edge: EdgeRow,
     now: WallTime,
 ) -> Result<Redeemed, CatalogError> {
     let organisation = state.organisation;
     let transaction = state.db.transaction().map_err(failed("redeem a token"))?;
-    let token: Option<(String, i64, Option<i64>)> = transaction
+    let token: Option<StoredToken> = transaction
         .query_row(
-            "SELECT site_name, expires_us, used_us FROM token WHERE organisation = ?1 AND secret_hash = ?2",
+            "SELECT site_name, expires_us, edge, key_hash FROM token WHERE organisation = ?1 AND secret_hash = ?2",
             params![organisation.as_bytes(), secret_hash],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )
         .optional()
         .map_err(failed("redeem a token"))?;
     let refused = |why| Ok(Redeemed::Refused(why));
     match token {
         None => return refused(TokenRefused::Unknown),
-        Some((_, _, Some(_))) => return refused(TokenRefused::Used),
-        Some((_, expires, None)) if expires <= now.0 => return refused(TokenRefused::Expired),
+        // Whoever shows the key that used it had no answer.
+        Some((_, _, Some(id), Some(key))) if key == key_hash => {
+            let mut rows = edges(&transaction, organisation.as_bytes())?;
+            rows.retain(|row| row.id.as_bytes().as_slice() == id && row.standing == EdgeStanding::Good);
+            return Ok(rows.pop().map_or(Redeemed::Refused(TokenRefused::Used), Redeemed::Enrolled));
+        }
+        Some((_, _, Some(_), _)) => return refused(TokenRefused::Used),
+        Some((_, expires, None, _)) if expires <= now.0 => return refused(TokenRefused::Expired),
         Some((site_name, ..)) => edge.site_name = site_name,
     }
     transaction
         .execute(
-            "UPDATE token SET used_us = ?3, edge = ?4 WHERE organisation = ?1 AND secret_hash = ?2",
-            params![organisation.as_bytes(), secret_hash, now.0, edge.id.as_bytes()],
+            "UPDATE token SET used_us = ?3, edge = ?4, key_hash = ?5 WHERE organisation = ?1 AND secret_hash = ?2",
+            params![organisation.as_bytes(), secret_hash, now.0, edge.id.as_bytes(), key_hash],
         )
         .map_err(failed("redeem a token"))?;
     write_edge(&transaction, organisation.as_bytes(), &edge)?;
@@ -71,17 +95,16 @@ fn write_edge(db: &Connection, organisation: &[u8], edge: &EdgeRow) -> Result<()
     Ok(())
 }
 
-pub(super) fn edges(state: &State) -> Result<Vec<EdgeRow>, CatalogError> {
+pub(super) fn edges(db: &Connection, organisation: &[u8]) -> Result<Vec<EdgeRow>, CatalogError> {
     let attempt = failed("read the registry");
-    let mut statement = state
-        .db
+    let mut statement = db
         .prepare_cached(
             "SELECT edge, name, site_name, enrolled_us, standing, since_us, reason FROM edge WHERE organisation = ?1 \
              ORDER BY name, edge",
         )
         .map_err(&attempt)?;
     let rows = statement
-        .query_map([state.organisation.as_bytes()], |row| {
+        .query_map([organisation], |row| {
             let (standing, since): (String, i64) = (row.get(4)?, row.get(5)?);
             let since = WallTime(since);
             let standing = match standing.as_str() {

@@ -1,4 +1,4 @@
--- The hub's catalogue. Version: see SCHEMA in sqlite.rs; a change needs an upgrade step there.
+-- The hub's catalogue. Version: see SCHEMA in sqlite.rs; a change needs an upgrade step in upgrade.rs.
 --
 -- Every table begins with the organisation, so that one hub can serve many. Ids are 16 bytes, instants
 -- microseconds since 1970-01-01T00Z. What stands here can be had again by asking every box to report
@@ -35,6 +35,8 @@ CREATE TABLE token (
     expires_us   INTEGER NOT NULL,
     used_us      INTEGER,
     edge         BLOB,
+    -- SHA-256 of the public key that used it: the same key may ask again, because an answer can be lost.
+    key_hash     BLOB,
     PRIMARY KEY (organisation, secret_hash)
 ) WITHOUT ROWID;
 
@@ -69,12 +71,20 @@ CREATE TABLE refused (
     PRIMARY KEY (organisation, edge, epoch, sequence)
 ) WITHOUT ROWID;
 
--- To which box a camera belongs: the first that reported it, until a person moves it.
+-- To which box a camera belongs: the first that reported it, until a person moves it or that box is revoked.
 CREATE TABLE camera_owner (
     organisation BLOB NOT NULL,
     camera       BLOB NOT NULL,
     edge         BLOB NOT NULL,
     PRIMARY KEY (organisation, camera)
+) WITHOUT ROWID;
+
+-- To which boxes it belonged before: what they sealed of it is still its.
+CREATE TABLE camera_former_owner (
+    organisation BLOB NOT NULL,
+    camera       BLOB NOT NULL,
+    edge         BLOB NOT NULL,
+    PRIMARY KEY (organisation, camera, edge)
 ) WITHOUT ROWID;
 
 -- Newest state of each reported object that is not sealed; `state` is the message as reported, what is
@@ -97,3 +107,4 @@ CREATE TABLE object (
 ) WITHOUT ROWID;
 
 CREATE INDEX object_by_time ON object (organisation, kind, camera, stream, start_us) WHERE camera IS NOT NULL;
+CREATE INDEX object_by_end ON object (organisation, kind, end_us) WHERE end_us IS NOT NULL;

@@ -4,7 +4,7 @@ use crate::access::{Pass, Refusal, Request};
 use bytes::Bytes;
 use campanile_proto::federation::v1::{CameraCard, Listing, SearchHit, SignedEnvelope};
 use campanile_proto::grid::CellSet;
-use campanile_proto::ids::{CameraId, EventId, RunId};
+use campanile_proto::ids::{CameraId, EventId, RequestId, RunId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{Act, Stream};
@@ -67,10 +67,24 @@ pub trait Owner: Send + Sync + 'static {
     fn search(&self, wanted: Wanted) -> BoxFuture<'_, Result<Vec<SearchHit>, NotReleased>>;
     fn cards(&self, cameras: Vec<CameraId>) -> BoxFuture<'_, Result<Vec<CameraCard>, NotReleased>>;
     fn picture(&self, event: EventId) -> BoxFuture<'_, Result<Option<Picture>, NotReleased>>;
-    fn listing(&self, camera: CameraId, from: WallTime, to: WallTime) -> BoxFuture<'_, Result<Listing, NotReleased>>;
-    fn init(&self, camera: CameraId, stream: Stream, run: RunId) -> BoxFuture<'_, Result<Bytes, NotReleased>>;
+    /// Footage under the access of this id, whose entry is open.
+    fn listing(
+        &self,
+        access: RequestId,
+        camera: CameraId,
+        from: WallTime,
+        to: WallTime,
+    ) -> BoxFuture<'_, Result<Listing, NotReleased>>;
+    fn init(
+        &self,
+        access: RequestId,
+        camera: CameraId,
+        stream: Stream,
+        run: RunId,
+    ) -> BoxFuture<'_, Result<Bytes, NotReleased>>;
     fn group(
         &self,
+        access: RequestId,
         camera: CameraId,
         stream: Stream,
         run: RunId,

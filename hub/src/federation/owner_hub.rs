@@ -9,7 +9,7 @@ use crate::register::RegisterError;
 use crate::search::{Query, SearchError};
 use bytes::Bytes;
 use campanile_proto::federation::v1::{CameraCard, Listing, SearchHit, SignedEnvelope};
-use campanile_proto::ids::{CameraId, EventId, RunId};
+use campanile_proto::ids::{CameraId, EventId, RequestId, RunId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{Act, Stream};
@@ -69,20 +69,39 @@ impl Owner for Hub {
         })
     }
 
-    fn listing(&self, camera: CameraId, from: WallTime, to: WallTime) -> BoxFuture<'_, Result<Listing, NotReleased>> {
+    fn listing(
+        &self,
+        access: RequestId,
+        camera: CameraId,
+        from: WallTime,
+        to: WallTime,
+    ) -> BoxFuture<'_, Result<Listing, NotReleased>> {
         Box::pin(async move {
-            self.playback.listing(camera, from, to).await.map_err(not_released("a listing", PlaybackError::kind))
+            self.playback
+                .listing(access, camera, from, to)
+                .await
+                .map_err(not_released("a listing", PlaybackError::kind))
         })
     }
 
-    fn init(&self, camera: CameraId, stream: Stream, run: RunId) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
+    fn init(
+        &self,
+        access: RequestId,
+        camera: CameraId,
+        stream: Stream,
+        run: RunId,
+    ) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
         Box::pin(async move {
-            self.playback.init(camera, stream, run).await.map_err(not_released("an init section", PlaybackError::kind))
+            self.playback
+                .init(access, camera, stream, run)
+                .await
+                .map_err(not_released("an init section", PlaybackError::kind))
         })
     }
 
     fn group(
         &self,
+        access: RequestId,
         camera: CameraId,
         stream: Stream,
         run: RunId,
@@ -90,7 +109,7 @@ impl Owner for Hub {
         zero: WallTime,
     ) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
         Box::pin(async move {
-            let group = self.playback.group(camera, stream, run, first, last, zero).await;
+            let group = self.playback.group(access, camera, stream, run, (first, last), zero).await;
             group.map_err(not_released("a group", PlaybackError::kind))
         })
     }

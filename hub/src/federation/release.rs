@@ -146,7 +146,7 @@ impl Asked<'_> {
             entry.close(0, 0).await;
             return Err(refuse::malformed("camera_ids: a playback names one camera"));
         };
-        let mut listing = match self.owner.listing(camera, access.from, access.to).await {
+        let mut listing = match self.owner.listing(access.id, camera, access.from, access.to).await {
             Ok(listing) => listing,
             Err(error) => return Err(self.not_released(entry, error).await),
         };
@@ -179,8 +179,10 @@ impl Asked<'_> {
         )?;
         self.decide_again(&terms, admitted).await?;
         let media = match part {
-            Part::Init => self.owner.init(terms.camera, stream, run).await,
-            Part::Group { first, last } => self.owner.group(terms.camera, stream, run, (first, last), terms.zero).await,
+            Part::Init => self.owner.init(terms.access.id, terms.camera, stream, run).await,
+            Part::Group { first, last } => {
+                self.owner.group(terms.access.id, terms.camera, stream, run, (first, last), terms.zero).await
+            }
         };
         let media = media.map_err(|error| self.said(&error))?;
         let lease = leased.lease;

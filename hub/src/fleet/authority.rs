@@ -6,7 +6,7 @@ use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
@@ -50,6 +50,10 @@ pub enum AuthorityError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{0} is not what this hub wrote: put it back from its backup")]
     Damaged(PathBuf),
+    #[error("{0} is missing beside its certificate: put it back from its backup, because no box would trust another")]
+    Missing(PathBuf),
+    #[error("{0} is not the key of the certificate beside it: put the right one back from its backup")]
+    OtherKey(PathBuf),
     #[error("cannot make a {what}")]
     Make { what: &'static str, source: rcgen::Error },
     #[error("the certificate request is larger than {MAX_CSR_BYTES} bytes, not PKCS#10, or not signed by its key")]
@@ -64,6 +68,29 @@ impl AuthorityError {
             Self::BadRequest | Self::WrongKey => Kind::Invalid,
             _ => Kind::Internal,
         }
+    }
+}
+
+/// A certificate request that was read, signed by its own key.
+pub struct Request(CertificateSigningRequestParams);
+
+impl Request {
+    /// PKCS#10, DER.
+    pub fn read(csr: &[u8]) -> Result<Self, AuthorityError> {
+        if csr.len() > MAX_CSR_BYTES {
+            return Err(AuthorityError::BadRequest);
+        }
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+            .map_err(|_| AuthorityError::BadRequest)?;
+        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(AuthorityError::WrongKey);
+        }
+        Ok(Self(request))
+    }
+
+    /// SHA-256 of its public key.
+    pub fn key_hash(&self) -> [u8; 32] {
+        Sha256::digest(self.0.public_key.der_bytes()).into()
     }
 }
 
@@ -87,6 +114,9 @@ impl Authority {
         let (key_path, path) = (data_dir.join("keys/ca.key"), data_dir.join("keys/ca.crt"));
         let key = match fs::read(&key_path) {
             Ok(der) => key_pair(Zeroizing::new(der), &key_path)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => {
+                return Err(AuthorityError::Missing(key_path));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = new_key("authority key")?;
                 write_private(&key_path, &Zeroizing::new(key.serialize_der())).map_err(AuthorityError::Keep)?;
@@ -104,6 +134,9 @@ impl Authority {
             Err(source) => return Err(AuthorityError::Read { path, source }),
         };
         let fingerprint = spki_fingerprint(&certificate).ok_or_else(|| AuthorityError::Damaged(path.clone()))?;
+        if fingerprint != <[u8; 32]>::from(Sha256::digest(key.subject_public_key_info())) {
+            return Err(AuthorityError::OtherKey(key_path));
+        }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| AuthorityError::Damaged(path))?;
         Ok(Self { issuer, certificate, fingerprint })
     }
@@ -118,15 +151,12 @@ impl Authority {
     }
 
     /// A client certificate for the key of a request. Everything but the key is the hub's word.
-    pub fn issue(&self, edge: EdgeId, csr: &[u8], now: WallTime) -> Result<CertificateDer<'static>, AuthorityError> {
-        if csr.len() > MAX_CSR_BYTES {
-            return Err(AuthorityError::BadRequest);
-        }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-            .map_err(|_| AuthorityError::BadRequest)?;
-        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(AuthorityError::WrongKey);
-        }
+    pub fn issue(
+        &self,
+        edge: EdgeId,
+        request: &Request,
+        now: WallTime,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&edge.to_string());
         params.is_ca = IsCa::ExplicitNoCa;
@@ -134,7 +164,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         valid(&mut params, now, CERTIFICATE_DAYS);
-        let made = params.signed_by(&request.public_key, &self.issuer);
+        let made = params.signed_by(&request.0.public_key, &self.issuer);
         Ok(made.map_err(|source| AuthorityError::Make { what: "box certificate", source })?.der().clone())
     }
 
@@ -208,6 +238,24 @@ mod tests {
     use campanile_proto::time::Clock;
 
     #[test]
+    fn a_missing_or_foreign_key_never_makes_another_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::open(dir.path(), "Comune di Prato", "").unwrap();
+        let open = || Authority::open(dir.path(), &identity, WallTime::from_hour(490_000));
+        let first = open().unwrap().fingerprint();
+        let (key, certificate) = (dir.path().join("keys/ca.key"), dir.path().join("keys/ca.crt"));
+        let (kept, kept_certificate) = (fs::read(&key).unwrap(), fs::read(&certificate).unwrap());
+        fs::remove_file(&key).unwrap();
+        assert!(matches!(open(), Err(AuthorityError::Missing(_))));
+        fs::remove_file(&certificate).unwrap();
+        assert_ne!(open().unwrap().fingerprint(), first, "with neither, this is a new authority");
+        fs::write(&certificate, kept_certificate).unwrap();
+        assert!(matches!(open(), Err(AuthorityError::OtherKey(_))));
+        fs::write(&key, kept).unwrap();
+        assert_eq!(open().unwrap().fingerprint(), first);
+    }
+
+    #[test]
     fn issues_what_the_hub_says_not_what_the_request_says() {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::open(dir.path(), "Comune di Prato", "").unwrap();
@@ -221,7 +269,8 @@ mod tests {
         params.distinguished_name = common_name("somebody else");
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let csr = params.serialize_request(&key).unwrap();
-        let certificate = authority.issue(EdgeId::from_u128(7), csr.der(), now).unwrap();
+        let request = Request::read(csr.der()).unwrap();
+        let certificate = authority.issue(EdgeId::from_u128(7), &request, now).unwrap();
         let (edge, until) = subject(&certificate).unwrap();
         assert_eq!(edge, EdgeId::from_u128(7));
         assert!((until - now) / 1_000_000 / 86_400 >= 729);
@@ -231,10 +280,7 @@ mod tests {
             .verify_signature(Some(X509Certificate::from_der(authority.certificate()).unwrap().1.public_key()))
             .unwrap();
 
-        assert!(matches!(
-            authority.issue(EdgeId::from_u128(7), b"not a request", now),
-            Err(AuthorityError::BadRequest)
-        ));
+        assert!(matches!(Request::read(b"not a request"), Err(AuthorityError::BadRequest)));
         assert!(authority.server(&["127.0.0.1:7843".to_owned(), "hub.example.it:1".to_owned()], now).is_ok());
     }
 }

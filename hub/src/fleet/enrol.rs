@@ -1,6 +1,6 @@
 //! From a token to a certificate, and from a certificate to the next.
 
-use super::{AuthorityError, Fleet, FleetError, token};
+use super::{AuthorityError, Fleet, FleetError, authority, token};
 use crate::catalog::{CatalogError, EdgeRow, EdgeStanding, NewToken, Redeemed, TokenRefused};
 use crate::media::KeeperError;
 use campanile_proto::edge::v1::SignedKeys;
@@ -31,7 +31,7 @@ pub enum EnrolError {
     UnknownToken,
     #[error("this enrolment token was used already: each box needs its own, make one with campanile-hub edges token")]
     UsedToken,
-    #[error("this enrolment token is past its term: make a new one with campanile-hub edges token")]
+    #[error("this enrolment token has expired: make a new one with campanile-hub edges token")]
     ExpiredToken,
     #[error("the certificate request was not accepted")]
     Certificate(#[source] AuthorityError),
@@ -74,26 +74,35 @@ impl Fleet {
         Ok(text)
     }
 
-    /// Uses a token up. The certificate request is looked at first, so that a bad one costs no token.
+    /// Uses a token up. The certificate request is looked at before, so that a bad one costs no token, and only
+    /// when there is such a token, so that a stranger costs nothing. The same key gets the same box again.
     pub async fn enrol(&self, secret: &str, csr: &[u8], name: &str) -> Result<Enrolled, EnrolError> {
         let fleet = &self.0;
         let now = fleet.clock.utc();
         let secret_hash = token::hash(secret).ok_or(EnrolError::UnknownToken)?;
-        let edge = EdgeId::ordered();
-        let certificate = fleet.authority.issue(edge, csr, now).map_err(EnrolError::Certificate)?;
+        if !fleet.catalog.token_known(secret_hash).await.map_err(EnrolError::Catalog)? {
+            return Err(EnrolError::UnknownToken);
+        }
+        let request = authority::Request::read(csr).map_err(EnrolError::Certificate)?;
         let row = EdgeRow {
-            id: edge,
+            id: EdgeId::ordered(),
             name: plain(name),
             site_name: String::new(),
             enrolled: now,
             standing: EdgeStanding::Good,
         };
-        match fleet.catalog.redeem(secret_hash, row, now).await.map_err(EnrolError::Catalog)? {
-            Redeemed::Enrolled(row) => self.mirror(row),
+        let redeemed = fleet.catalog.redeem(secret_hash, request.key_hash(), row, now).await;
+        let edge = match redeemed.map_err(EnrolError::Catalog)? {
+            Redeemed::Enrolled(row) => {
+                let edge = row.id;
+                self.mirror(row);
+                edge
+            }
             Redeemed::Refused(TokenRefused::Unknown) => return Err(EnrolError::UnknownToken),
             Redeemed::Refused(TokenRefused::Used) => return Err(EnrolError::UsedToken),
             Redeemed::Refused(TokenRefused::Expired) => return Err(EnrolError::ExpiredToken),
-        }
+        };
+        let certificate = fleet.authority.issue(edge, &request, now).map_err(EnrolError::Certificate)?;
         let keys = self.signed_keys(edge).await?;
         tracing::info!(%edge, name = plain(name), "box enrolled");
         Ok(Enrolled { edge, certificate, authority: fleet.authority.certificate().clone(), keys })
@@ -101,7 +110,8 @@ impl Fleet {
 
     /// The next certificate of a box that showed one of ours, expired or not.
     pub async fn renew(&self, edge: EdgeId, csr: &[u8]) -> Result<CertificateDer<'static>, EnrolError> {
-        self.0.authority.issue(edge, csr, self.0.clock.utc()).map_err(EnrolError::Certificate)
+        let request = authority::Request::read(csr).map_err(EnrolError::Certificate)?;
+        self.0.authority.issue(edge, &request, self.0.clock.utc()).map_err(EnrolError::Certificate)
     }
 
     pub(super) async fn signed_keys(&self, edge: EdgeId) -> Result<SignedKeys, EnrolError> {

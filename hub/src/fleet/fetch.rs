@@ -2,6 +2,7 @@
 
 use super::Fleet;
 use super::session::message;
+use crate::catalog::EdgeStanding;
 use campanile_proto::edge::v1::{
     CancelFetch, DeliverDown, DeliverRecord, DeliverSegment, DeliverUp, Fetch, HubMessage, deliver_down, deliver_up,
     hub_message,
@@ -14,6 +15,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Until the box opens its delivery: over 4G, with a disk to wake.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,10 +23,15 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const ITEM_TIMEOUT: Duration = Duration::from_secs(15);
 /// Payload bytes a box may send before any was read; one record may go beyond it.
 const WINDOW_BYTES: u64 = 8 << 20;
+/// Outstanding payload beyond which a box does not keep to its window: the rest is what it may send before the
+/// first window reaches it, and init sections, which it does not count.
+const MAX_OUTSTANDING_BYTES: u64 = 2 * WINDOW_BYTES;
 /// Read bytes are given back in steps of this.
 const WINDOW_STEP: u64 = 1 << 20;
 /// Records between the wire and the reader.
 const ITEMS: usize = 64;
+/// Headers, links and wrapped keys of one message, which no window counts.
+const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Fetches one hub waits for at once.
 const MAX_FETCHES: usize = 1_024;
 
@@ -67,7 +74,8 @@ impl FetchError {
     }
 }
 
-type Item = Result<FetchItem, FetchError>;
+/// `Ok(None)`: all came. A channel that ends without it was cut off.
+type Item = Result<Option<FetchItem>, FetchError>;
 
 /// A fetch that no delivery was opened for yet.
 struct Waiting {
@@ -76,25 +84,32 @@ struct Waiting {
     windows: mpsc::UnboundedReceiver<u64>,
 }
 
-/// Fetches, from the asking to the end of their delivery.
+/// Fetches, from the asking to the end of their delivery. One lock for both, so that a fetch on its way from
+/// waiting to running is in one of them for whoever ends a box.
 #[derive(Default)]
-pub(super) struct Fetches {
-    waiting: Mutex<HashMap<FetchId, Waiting>>,
+pub(super) struct Fetches(Mutex<Asked>);
+
+#[derive(Default)]
+struct Asked {
+    waiting: HashMap<FetchId, Waiting>,
     /// Deliveries under way, to be broken when their box is revoked.
-    running: Mutex<HashMap<FetchId, (EdgeId, tokio_util::sync::CancellationToken)>>,
+    running: HashMap<FetchId, (EdgeId, CancellationToken)>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Asked {
+    fn take_waiting(&mut self, edge: EdgeId, id: FetchId) -> Option<Waiting> {
+        if self.waiting.get(&id).is_some_and(|fetch| fetch.edge == edge) { self.waiting.remove(&id) } else { None }
+    }
 }
 
 impl Fetches {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The box said no before it delivered anything.
     pub fn refused(&self, edge: EdgeId, id: FetchId, reason: &str) {
-        let mut waiting = locked(&self.waiting);
-        if waiting.get(&id).is_some_and(|fetch| fetch.edge == edge)
-            && let Some(fetch) = waiting.remove(&id)
-        {
+        if let Some(fetch) = self.asked().take_waiting(edge, id) {
             let reason = reason.chars().filter(|c| !c.is_control()).take(200).collect();
             let _ = fetch.items.try_send(Err(FetchError::Refused(reason)));
         }
@@ -102,8 +117,9 @@ impl Fetches {
 
     /// Nothing more is taken from a box.
     pub fn end(&self, edge: EdgeId) {
-        locked(&self.waiting).retain(|_, fetch| fetch.edge != edge);
-        locked(&self.running).values().filter(|(of, _)| *of == edge).for_each(|(_, end)| end.cancel());
+        let mut asked = self.asked();
+        asked.waiting.retain(|_, fetch| fetch.edge != edge);
+        asked.running.values().filter(|(of, _)| *of == edge).for_each(|(_, end)| end.cancel());
     }
 }
 
@@ -120,14 +136,16 @@ pub struct FetchStream {
 }
 
 impl FetchStream {
-    /// The next record; `None` once all came.
-    pub async fn next(&mut self) -> Option<Item> {
+    /// The next record; `None` once all came, or after an error.
+    pub async fn next(&mut self) -> Option<Result<FetchItem, FetchError>> {
         if self.ended {
             return None;
         }
         let patience = if self.begun { ITEM_TIMEOUT } else { OPEN_TIMEOUT };
         let item = match tokio::time::timeout(patience, self.items.recv()).await {
-            Ok(item) => item,
+            Ok(Some(item)) => item.transpose(),
+            // The box was revoked, or the hub stops.
+            Ok(None) => Some(Err(FetchError::Broken("it was cut off".to_owned()))),
             Err(_) if self.begun => Some(Err(FetchError::Stalled)),
             Err(_) => Some(Err(FetchError::NotOpened)),
         };
@@ -153,13 +171,15 @@ impl FetchStream {
     }
 
     fn cancel(&self) {
-        let unopened = locked(&self.fleet.0.fetches.waiting).remove(&self.id).is_some();
+        let mut asked = self.fleet.0.fetches.asked();
+        if let Some((_, end)) = asked.running.get(&self.id) {
+            end.cancel();
+        }
+        let unopened = asked.waiting.remove(&self.id).is_some();
+        drop(asked);
         if let (true, Some(session)) = (unopened, self.fleet.0.sessions.of(self.edge)) {
             let cancel = CancelFetch { fetch_id: self.id.into() };
             let _ = session.out.try_send(message(hub_message::Message::Cancel(cancel)));
-        }
-        if let Some((_, end)) = locked(&self.fleet.0.fetches.running).get(&self.id) {
-            end.cancel();
         }
     }
 }
@@ -182,11 +202,11 @@ impl Fleet {
         let (items_in, items) = mpsc::channel(ITEMS);
         let (windows, windows_out) = mpsc::unbounded_channel();
         {
-            let mut waiting = locked(&self.0.fetches.waiting);
-            if waiting.len() >= MAX_FETCHES {
+            let mut asked = self.0.fetches.asked();
+            if asked.waiting.len() >= MAX_FETCHES {
                 return Err(FetchError::TooMany);
             }
-            waiting.insert(id, Waiting { edge, items: items_in, windows: windows_out });
+            asked.waiting.insert(id, Waiting { edge, items: items_in, windows: windows_out });
         }
         let (begun, ended) = (false, false);
         let stream = FetchStream { fleet: self.clone(), id, edge, items, windows, read: 0, begun, ended };
@@ -216,35 +236,31 @@ impl Fleet {
         let first = tokio::time::timeout(OPEN_TIMEOUT, inbound.next()).await;
         let Ok(Some(Ok(DeliverUp { message: Some(deliver_up::Message::Open(open)) }))) = first else { return };
         let Ok(id) = FetchId::try_from(&open.fetch_id) else { return };
-        let fetch = {
-            let mut waiting = locked(&self.0.fetches.waiting);
-            if waiting.get(&id).is_some_and(|fetch| fetch.edge == edge) { waiting.remove(&id) } else { None }
-        };
-        let Some(Waiting { items, mut windows, .. }) = fetch else {
+        let Some((Waiting { items, mut windows, .. }, end)) = self.begin_delivery(edge, id) else {
             let _ = down.send(cancel()).await;
             return;
         };
-        let end = tokio_util::sync::CancellationToken::new();
-        locked(&self.0.fetches.running).insert(id, (edge, end.clone()));
         let _ = down.send(window(WINDOW_BYTES)).await;
-        let mut more_windows = true;
+        let (mut more_windows, mut budget) = (true, Budget { allowed: MAX_OUTSTANDING_BYTES, taken: 0 });
         loop {
             tokio::select! {
                 biased;
                 () = end.cancelled() => break,
                 () = self.0.stop.cancelled() => break,
                 step = windows.recv(), if more_windows => match step {
-                    Some(bytes) => { let _ = down.send(window(bytes)).await; }
+                    Some(bytes) => {
+                        budget.allowed += bytes;
+                        let _ = down.send(window(bytes)).await;
+                    }
                     None => more_windows = false,
                 },
                 heard = inbound.next() => {
                     let item = match heard {
-                        Some(Ok(up)) => read(up),
-                        Some(Err(error)) => Some(Err(FetchError::Broken(error.to_string().chars().take(200).collect()))),
-                        None => Some(Err(FetchError::Broken("the box ended it without saying so".to_owned()))),
+                        Some(Ok(up)) => read(up).and_then(|item| budget.take(item)),
+                        Some(Err(error)) => Err(FetchError::Broken(error.to_string().chars().take(200).collect())),
+                        None => Err(FetchError::Broken("the box ended it without saying so".to_owned())),
                     };
-                    let Some(item) = item else { break };
-                    let last = item.is_err();
+                    let last = !matches!(item, Ok(Some(_)));
                     let sent = tokio::select! {
                         () = end.cancelled() => false,
                         sent = items.send(item) => sent.is_ok(),
@@ -255,22 +271,60 @@ impl Fleet {
                 }
             }
         }
-        locked(&self.0.fetches.running).remove(&id);
+        self.0.fetches.asked().running.remove(&id);
         let _ = down.try_send(cancel());
+    }
+
+    /// From waiting to running, unless the box was shut out since it opened the delivery: it is marked as shut
+    /// out before its fetches are ended.
+    fn begin_delivery(&self, edge: EdgeId, id: FetchId) -> Option<(Waiting, CancellationToken)> {
+        let mut asked = self.0.fetches.asked();
+        let fetch = asked.take_waiting(edge, id)?;
+        let good = self.registered(edge).is_none_or(|row| row.standing == EdgeStanding::Good);
+        if !good || self.is_revoked(edge) {
+            return None;
+        }
+        let end = CancellationToken::new();
+        asked.running.insert(id, (edge, end.clone()));
+        Some((fetch, end))
     }
 }
 
-/// `None`: all came.
-fn read(up: DeliverUp) -> Option<Item> {
+/// Payload bytes a box may send, and has sent.
+struct Budget {
+    allowed: u64,
+    taken: u64,
+}
+
+impl Budget {
+    /// One record may go beyond what is allowed, none may begin there.
+    fn take(&mut self, item: Option<FetchItem>) -> Item {
+        let broken = |why: &str| Err(FetchError::Broken(why.to_owned()));
+        let beside = match &item {
+            None => return Ok(item),
+            Some(FetchItem::Segment(segment)) => segment.header.len() + segment.wrapped_key.len(),
+            Some(FetchItem::Record(record)) => {
+                if self.taken >= self.allowed && !record.payload.is_empty() {
+                    return broken("the box sends more than it was allowed");
+                }
+                self.taken += record.payload.len() as u64;
+                record.header.len() + record.link.len()
+            }
+        };
+        if beside > MAX_HEADER_BYTES { broken("a header of more than 64 KiB") } else { Ok(item) }
+    }
+}
+
+fn read(up: DeliverUp) -> Item {
     match up.message {
-        Some(deliver_up::Message::Segment(segment)) => Some(Ok(FetchItem::Segment(segment))),
-        Some(deliver_up::Message::Record(record)) => Some(Ok(FetchItem::Record(record))),
-        Some(deliver_up::Message::End(end)) if end.complete => None,
+        Some(deliver_up::Message::Segment(segment)) => Ok(Some(FetchItem::Segment(segment))),
+        Some(deliver_up::Message::Record(record)) => Ok(Some(FetchItem::Record(record))),
+        Some(deliver_up::Message::End(end)) if end.complete => Ok(None),
         Some(deliver_up::Message::End(end)) => {
-            Some(Err(FetchError::Broken(end.reason.chars().filter(|c| !c.is_control()).take(200).collect())))
+            Err(FetchError::Broken(end.reason.chars().filter(|c| !c.is_control()).take(200).collect()))
         }
-        Some(deliver_up::Message::Open(_)) => Some(Err(FetchError::Broken("it was opened twice".to_owned()))),
-        None => Some(Err(FetchError::Broken("a message this version does not know".to_owned()))),
+        Some(deliver_up::Message::Open(_)) => Err(FetchError::Broken("it was opened twice".to_owned())),
+        None => Err(FetchError::Broken("a message this version does not know".to_owned())),
     }
 }
 

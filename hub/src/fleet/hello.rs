@@ -148,6 +148,11 @@ impl Fleet {
         out: &mpsc::Sender<HubMessage>,
     ) -> Result<(), Rejected> {
         let mut first = vec![message(hub_message::Message::Welcome(welcome)), self.hub_time()];
+        let (keeper, held) = (self.0.keeper.clone(), hello.key_generation);
+        let lifted = tokio::task::spawn_blocking(move || keeper.box_holds(edge, held)).await;
+        if lifted.map_err(|_| Rejected::Stopping)?.map_err(|error| Rejected::Keys(EnrolError::Keys(error)))? {
+            self.keys_changed();
+        }
         if hello.key_generation < self.0.keeper.generation() {
             first.push(message(hub_message::Message::Keys(self.signed_keys(edge).await.map_err(Rejected::Keys)?)));
         }

@@ -22,6 +22,8 @@ pub struct Identity {
     pub hub: SigningKey,
     /// Signs the register's checkpoints.
     pub register: SigningKey,
+    /// Made at this start: nothing of it can be missing.
+    pub made_now: bool,
 }
 
 impl std::fmt::Debug for Identity {
@@ -36,6 +38,9 @@ struct Card {
     id: OrganisationId,
     name: String,
     ipa: String,
+    /// The long-term public key, in hexadecimal; empty in a card of the first release.
+    #[serde(default)]
+    key: String,
 }
 
 /// Why the identity cannot be read or made.
@@ -45,6 +50,13 @@ pub enum IdentityError {
     File { attempt: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{0} is not what this hub wrote: put it back from its backup")]
     Damaged(PathBuf),
+    #[error(
+        "{0} is missing although this organisation was made before: put it back from its backup, because another \
+         key would make it another organisation to its boxes and partners"
+    )]
+    Missing(PathBuf),
+    #[error("{0} is not the key of this organisation: put the right one back from its backup")]
+    OtherKey(PathBuf),
     #[error("no random bytes from the kernel")]
     NoRandom,
 }
@@ -62,24 +74,29 @@ impl Identity {
         let keys = data_dir.join("keys");
         private_folder(&keys)?;
         let path = data_dir.join("organisation.json");
-        let id = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Card>(&bytes).map_err(|_| IdentityError::Damaged(path.clone()))?.id,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => OrganisationId::ordered(),
+        let known = match fs::read(&path) {
+            Ok(bytes) => {
+                Some(serde_json::from_slice::<Card>(&bytes).map_err(|_| IdentityError::Damaged(path.clone()))?)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(IdentityError::File { attempt: "read", path, source }),
         };
-        let card = Card { id, name: name.to_owned(), ipa: ipa_code.to_owned() };
+        let made_now = known.is_none();
+        // The card is written last: where it is, every key was.
+        let [long_term, hub, register] =
+            ["organisation.key", "hub.key", "register.key"].map(|name| signing_key(&keys.join(name), made_now));
+        let (long_term, hub, register) = (long_term?, hub?, register?);
+        let key = hex::encode(long_term.verifying_key().as_bytes());
+        if known.as_ref().is_some_and(|card| !card.key.is_empty() && card.key != key) {
+            return Err(IdentityError::OtherKey(keys.join("organisation.key")));
+        }
+        let id = known.map_or_else(OrganisationId::ordered, |card| card.id);
+        let card = Card { id, name: name.to_owned(), ipa: ipa_code.to_owned(), key };
         let text = serde_json::to_vec_pretty(&card).map_err(|_| IdentityError::Damaged(path.clone()))?;
         if fs::read(&path).ok().as_deref() != Some(text.as_slice()) {
             write_private(&path, &text)?;
         }
-        Ok(Self {
-            id,
-            name: card.name,
-            ipa_code: card.ipa,
-            long_term: signing_key(&keys.join("organisation.key"))?,
-            hub: signing_key(&keys.join("hub.key"))?,
-            register: signing_key(&keys.join("register.key"))?,
-        })
+        Ok(Self { id, name: card.name, ipa_code: card.ipa, long_term, hub, register, made_now })
     }
 
     #[cfg(test)]
@@ -92,12 +109,13 @@ impl Identity {
             long_term: key(1),
             hub: key(2),
             register: key(3),
+            made_now: true,
         }
     }
 }
 
-/// 32 bytes in hexadecimal.
-fn signing_key(path: &Path) -> Result<SigningKey, IdentityError> {
+/// 32 bytes in hexadecimal; made when it is missing and may be.
+fn signing_key(path: &Path, make: bool) -> Result<SigningKey, IdentityError> {
     let damaged = || IdentityError::Damaged(path.to_owned());
     match fs::read(path) {
         Ok(text) => {
@@ -105,6 +123,9 @@ fn signing_key(path: &Path) -> Result<SigningKey, IdentityError> {
             let mut seed = Zeroizing::new([0; 32]);
             hex::decode_to_slice(text.trim_ascii(), seed.as_mut_slice()).map_err(|_| damaged())?;
             Ok(SigningKey::from_bytes(&seed))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !make => {
+            Err(IdentityError::Missing(path.to_owned()))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut seed = Zeroizing::new([0; 32]);
@@ -154,5 +175,38 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{key}");
         }
         assert!(!format!("{first:?}").contains(&hex::encode(first.hub.to_bytes())));
+        assert!(first.made_now && !second.made_now);
+    }
+
+    #[test]
+    fn a_missing_or_foreign_key_never_makes_another_organisation() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Identity::open(dir.path(), "Comune di Prato", "");
+        open().unwrap();
+        let keys = dir.path().join("keys");
+        for key in ["organisation.key", "hub.key", "register.key"] {
+            let kept = fs::read(keys.join(key)).unwrap();
+            fs::remove_file(keys.join(key)).unwrap();
+            assert!(matches!(open(), Err(IdentityError::Missing(_))), "{key}");
+            assert!(!keys.join(key).exists());
+            fs::write(keys.join(key), kept).unwrap();
+        }
+        let own = fs::read(keys.join("organisation.key")).unwrap();
+        fs::copy(keys.join("hub.key"), keys.join("organisation.key")).unwrap();
+        assert!(matches!(open(), Err(IdentityError::OtherKey(_))));
+        fs::write(keys.join("organisation.key"), own).unwrap();
+        open().unwrap();
+    }
+
+    #[test]
+    fn a_card_of_the_first_release_learns_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::open(dir.path(), "Comune di Prato", "").unwrap();
+        let path = dir.path().join("organisation.json");
+        let with_key = fs::read(&path).unwrap();
+        let old = format!(r#"{{"id":"{}","name":"Comune di Prato","ipa":""}}"#, first.id);
+        fs::write(&path, old).unwrap();
+        assert_eq!(Identity::open(dir.path(), "Comune di Prato", "").unwrap().id, first.id);
+        assert_eq!(fs::read(&path).unwrap(), with_key);
     }
 }

@@ -26,7 +26,7 @@ pub use status::EdgeStatus;
 
 use crate::catalog::{Catalog, CatalogError, EdgeRow};
 use crate::media::{KeeperError, RingKeeper};
-use campanile_proto::ids::EdgeId;
+use campanile_proto::ids::{CameraId, EdgeId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::Clock;
 use std::collections::HashMap;
@@ -84,6 +84,10 @@ pub enum FleetError {
     Revocations(#[source] IdentityError),
     #[error("no box {0} is registered: see campanile-hub edges")]
     UnknownEdge(EdgeId),
+    #[error("no camera {0} is known")]
+    UnknownCamera(CameraId),
+    #[error("box {0} is revoked or quarantined")]
+    NotGood(EdgeId),
     #[error("box {0} is not quarantined")]
     NotQuarantined(EdgeId),
     #[error("no random bytes from the kernel")]
@@ -95,8 +99,8 @@ impl FleetError {
         match self {
             Self::Catalog(error) => error.kind(),
             Self::Keys(error) => error.kind(),
-            Self::UnknownEdge(_) => Kind::NotFound,
-            Self::NotQuarantined(_) => Kind::Conflict,
+            Self::UnknownEdge(_) | Self::UnknownCamera(_) => Kind::NotFound,
+            Self::NotQuarantined(_) | Self::NotGood(_) => Kind::Conflict,
             Self::Revocations(_) | Self::NoRandom => Kind::Internal,
         }
     }

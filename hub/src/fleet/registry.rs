@@ -2,7 +2,7 @@
 
 use super::{Fleet, FleetError};
 use crate::catalog::{EdgeRow, EdgeStanding};
-use campanile_proto::ids::EdgeId;
+use campanile_proto::ids::{CameraId, EdgeId};
 use std::sync::PoisonError;
 
 impl Fleet {
@@ -84,6 +84,16 @@ impl Fleet {
         self.0.sessions.end(id, "quarantined");
         self.0.fetches.end(id);
         stored
+    }
+
+    /// Gives a camera to a box that is listened to: its device moved to another cabinet.
+    pub async fn move_camera(&self, camera: CameraId, to: EdgeId) -> Result<(), FleetError> {
+        let row = self.registered(to).ok_or(FleetError::UnknownEdge(to))?;
+        if self.is_revoked(to) || row.standing != EdgeStanding::Good {
+            return Err(FleetError::NotGood(to));
+        }
+        let moved = self.0.catalog.move_camera(camera, to).await.map_err(FleetError::Catalog)?;
+        if moved { Ok(()) } else { Err(FleetError::UnknownCamera(camera)) }
     }
 
     /// Ends a quarantine, once a person took the other box away.

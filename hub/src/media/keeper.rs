@@ -1,30 +1,45 @@
 //! The keeper of private keys: unwraps the key of one segment while its hour lasts, and destroys hours.
 
-use super::ring::{Ring, RingError, RingFolder};
+use super::alarm::Alarm;
+use super::kept::{HOURS_AHEAD, HOURS_BEHIND, Kept, Maintained, over};
+use super::ring::{Reserve, RingError, RingFolder};
+use super::trust::{self, Reading, TIMESYNC_MARK, TRUSTED_DRIFT_US};
+use crate::access::Registered;
 use crate::fleet::Identity;
 use campanile_proto::edge::v1::{SealingKeys, SignedKeys};
 use campanile_proto::ids::{EdgeId, OrganisationId};
-use campanile_proto::kind::Kind;
+use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{SealError, SegmentKey, key_pair};
 use campanile_proto::signed;
-use campanile_proto::time::{Clock, MICROS_PER_SECOND, MonoTime, WallTime, kept_until};
-use campanile_proto::types::v1::{KeyKind, SegmentHeader};
+use campanile_proto::time::{Clock, MICROS_PER_SECOND, WallTime};
+use campanile_proto::types::v1::{KeyKind, SegmentHeader, Stream};
 use prost::Message;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::{error, warn};
 
-/// Hour keys are made this far ahead: a box that hears nothing for so long seals to its reserve key.
-const HOURS_AHEAD: i64 = 35 * 24;
-/// Made ahead again once a day's worth is used up, so that a box gets one message a day.
-const HOURS_BATCH: i64 = 24;
-/// What a box with a clock slightly behind may still seal to.
-const HOURS_BEHIND: i64 = 1;
-/// Wall clock and monotonic clock may part this much since the start before the time is not believed.
-const TRUSTED_DRIFT_US: i64 = 120 * MICROS_PER_SECOND;
+/// A generation further above ours than keys are ever made ahead is nobody's honest word.
+const GENERATIONS_AHEAD: u32 = 366 * 24 * 60;
+
+/// What a key is unwrapped for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Somebody's access, which stands in the register.
+    Access(Registered),
+    /// A report on its arrival; what is in it is shown through an access only.
+    Report,
+}
 
 /// Unwraps the key of one segment. The one way to a private key.
 pub trait Keeper: Send + Sync {
-    fn unwrap(&self, header: &SegmentHeader, header_bytes: &[u8], wrapped: &[u8]) -> Result<SegmentKey, KeeperError>;
+    fn unwrap(
+        &self,
+        purpose: For,
+        header: &SegmentHeader,
+        header_bytes: &[u8],
+        wrapped: &[u8],
+    ) -> Result<SegmentKey, KeeperError>;
 }
 
 /// Why a segment's key is not given out.
@@ -36,6 +51,8 @@ pub enum KeeperError {
     Unknown { hour: i64, days: u32 },
     #[error("no reserve key of this box is in the ring")]
     NoReserve,
+    #[error("footage is opened for an access in the register only")]
+    NoAccess,
     #[error("the segment is of another organisation")]
     OtherOrganisation,
     #[error("the segment says it is sealed to no kind of key this version knows")]
@@ -44,6 +61,8 @@ pub enum KeeperError {
     Seal(#[source] SealError),
     #[error("the key ring failed")]
     Ring(#[source] RingError),
+    #[error("this machine's clock says another time than that: set it first")]
+    ClockDiffers,
 }
 
 impl KeeperError {
@@ -51,21 +70,11 @@ impl KeeperError {
         match self {
             Self::Destroyed { .. } => Kind::Expired,
             Self::Ring(_) => Kind::Internal,
-            Self::OtherOrganisation => Kind::Denied,
+            Self::OtherOrganisation | Self::NoAccess => Kind::Denied,
+            Self::ClockDiffers => Kind::Conflict,
             _ => Kind::Invalid,
         }
     }
-}
-
-/// What a round of [`RingKeeper::maintain`] did.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Maintained {
-    /// Hours whose keys were destroyed.
-    pub destroyed: Vec<i64>,
-    /// New keys are there to be delivered.
-    pub extended: bool,
-    /// The wall clock jumped: nothing was destroyed, somebody must look.
-    pub clock_jumped: bool,
 }
 
 /// The ring in its folder.
@@ -73,25 +82,16 @@ pub struct RingKeeper {
     identity: Arc<Identity>,
     clock: Arc<dyn Clock>,
     retention_days: u32,
-    started: (WallTime, MonoTime),
     ring: Mutex<Kept>,
+    belief: Mutex<Belief>,
+    alarms: Mutex<BTreeSet<Alarm>>,
 }
 
-/// The ring in memory and its folder.
-struct Kept {
-    folder: RingFolder,
-    ring: Ring,
-    /// The folder does not hold what the memory does: a writing failed, and is tried again.
-    unwritten: bool,
-}
-
-impl Kept {
-    fn write(&mut self) -> Result<(), KeeperError> {
-        self.unwritten = true;
-        self.folder.write(&self.ring).map_err(KeeperError::Ring)?;
-        self.unwritten = false;
-        Ok(())
-    }
+/// Why the wall clock is believed, if it is.
+struct Belief {
+    path: PathBuf,
+    /// A reading of this boot that was believed: the clock still is while it goes on from there.
+    since: Option<Reading>,
 }
 
 impl RingKeeper {
@@ -102,11 +102,38 @@ impl RingKeeper {
         retention_days: u32,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeeperError> {
-        let (folder, ring) = RingFolder::open(folder, identity.id).map_err(KeeperError::Ring)?;
-        let kept = Kept { folder, ring, unwritten: false };
-        let started = (clock.utc(), clock.mono());
-        let keeper = Self { identity, clock, retention_days, started, ring: Mutex::new(kept) };
-        keeper.maintain()?;
+        Self::open_beside(folder, identity, retention_days, clock, Path::new(TIMESYNC_MARK).exists())
+    }
+
+    /// `synchronised`: a second source says that the wall clock is right.
+    fn open_beside(
+        folder: &Path,
+        identity: Arc<Identity>,
+        retention_days: u32,
+        clock: Arc<dyn Clock>,
+        synchronised: bool,
+    ) -> Result<Self, KeeperError> {
+        let path = folder.join("clock.json");
+        let (folder, mut ring) = RingFolder::open(folder, identity.id).map_err(KeeperError::Ring)?;
+        let mut alarms = BTreeSet::new();
+        if folder.number == 0 {
+            ring.generation = generation_of(clock.utc());
+            if !identity.made_now {
+                error!("{}", Alarm::RingLost);
+                alarms.insert(Alarm::RingLost);
+            }
+        }
+        let ring_made = ring.hours.last_key_value().map(|((hour, _), _)| WallTime::from_hour(hour - HOURS_AHEAD));
+        let now = Reading::of(&*clock);
+        let believed = trust::believed_at_start(&now, Reading::read(&path).as_ref(), ring_made, synchronised);
+        let belief = Belief { path, since: believed.then_some(now) };
+        let (confirmed, done) = Default::default();
+        let ring = Mutex::new(Kept { folder, ring, unwritten: false, confirmed, done });
+        let (belief, alarms) = (Mutex::new(belief), Mutex::new(alarms));
+        let keeper = Self { identity, clock, retention_days, ring, belief, alarms };
+        keeper.prepare()?;
+        // Nobody is connected yet who would have to be told.
+        keeper.ring().done.extended = false;
         Ok(keeper)
     }
 
@@ -114,64 +141,118 @@ impl RingKeeper {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn belief(&self) -> MutexGuard<'_, Belief> {
+        self.belief.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Generation of the keys to be delivered.
     pub fn generation(&self) -> u32 {
         self.ring().ring.generation
     }
 
-    /// Whether wall clock and monotonic clock agree since the start.
+    /// Whether the wall clock may decide what is destroyed.
     pub fn clock_trusted(&self) -> bool {
-        let (utc, mono) = (self.clock.utc() - self.started.0, self.clock.mono() - self.started.1);
-        utc.abs_diff(mono) <= TRUSTED_DRIFT_US as u64
+        self.belief().since.is_some_and(|since| Reading::of(&*self.clock).goes_on_from(&since))
     }
 
-    /// Makes hour keys ahead; destroys those whose hour plus retention has begun. Blocks on the disk.
+    /// A person says what time it is: the clock is believed from now on if it says about the same. Blocks on
+    /// the disk.
+    pub fn confirm_clock(&self, time: WallTime) -> Result<(), KeeperError> {
+        let now = Reading::of(&*self.clock);
+        if (now.utc - time).saturating_abs() > TRUSTED_DRIFT_US {
+            return Err(KeeperError::ClockDiffers);
+        }
+        let mut belief = self.belief();
+        belief.since = Some(now);
+        self.write_down(&belief, &now);
+        Ok(())
+    }
+
+    fn write_down(&self, belief: &Belief, now: &Reading) {
+        if let Err(failure) = now.write(&belief.path) {
+            warn!(error = %Chain(&failure), "the time is not written down for the next start");
+        }
+    }
+
+    /// What somebody must look at.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        let clock = (!self.clock_trusted()).then_some(Alarm::Clock);
+        let others = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        clock.into_iter().chain(others).collect()
+    }
+
+    /// Makes hour keys ahead; destroys those whose hour plus retention has begun, and reserve keys that no box
+    /// has sealed to for as long. Blocks on the disk.
     pub fn maintain(&self) -> Result<Maintained, KeeperError> {
-        let (now, trusted) = (self.clock.utc(), self.clock_trusted());
-        let mut locked = self.ring();
-        let ring = &mut locked.ring;
-        let mut done = Maintained { clock_jumped: !trusted, ..Maintained::default() };
-        if trusted {
-            let over = ring.hours.keys().copied().filter(|&(hour, days)| over(hour, u32::from(days), now));
-            let over: Vec<_> = over.collect();
-            for class in &over {
-                ring.hours.remove(class);
-            }
-            done.destroyed = over.into_iter().map(|(hour, _)| hour).collect();
-            done.extended = extend(ring, now.hour(), self.retention_days as u8);
-        }
-        if done.extended || !done.destroyed.is_empty() || locked.unwritten {
-            locked.write()?;
-        }
-        Ok(done)
+        self.prepare()?;
+        let mut kept = self.ring();
+        Ok(Maintained { clock_doubted: !self.clock_trusted(), ..std::mem::take(&mut kept.done) })
     }
 
-    /// Public keys for one box, signed; its reserve key is made when it has none. Blocks on the disk.
+    /// The round; what it did is told by the next [`RingKeeper::maintain`].
+    fn prepare(&self) -> Result<(), KeeperError> {
+        let (now, trusted) = (Reading::of(&*self.clock), self.clock_trusted());
+        let mut kept = self.ring();
+        if trusted {
+            self.write_down(&self.belief(), &now);
+            kept.destroy(now.utc);
+            kept.retire(now.utc);
+            kept.extend(now.utc.hour(), self.retention_days as u8);
+        }
+        if kept.unwritten { kept.write().map_err(KeeperError::Ring) } else { Ok(()) }
+    }
+
+    /// What a box says it seals to. A generation above the ring's means that this is an older ring, or one made
+    /// anew: then the ring's rises above it, and every box is to be given keys that are in it. Blocks on the disk.
+    pub fn box_holds(&self, edge: EdgeId, generation: u32) -> Result<bool, KeeperError> {
+        let mut kept = self.ring();
+        if generation <= kept.ring.generation {
+            kept.confirm(edge, generation);
+            return Ok(false);
+        }
+        let minute = generation_of(self.clock.utc());
+        if generation > minute.max(kept.ring.generation).saturating_add(GENERATIONS_AHEAD) {
+            warn!(%edge, generation, "box claims sealing keys of a generation that cannot be");
+            return Ok(false);
+        }
+        kept.ring.generation = minute.max(generation.saturating_add(1));
+        kept.write().map_err(KeeperError::Ring)?;
+        drop(kept);
+        let alarm = Alarm::RingOlder { edge };
+        error!(generation, "{alarm}");
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).insert(alarm);
+        Ok(true)
+    }
+
+    /// Public keys for one box, signed; with every generation it gets a new reserve key. Blocks on the disk.
     pub fn signed_keys(&self, edge: EdgeId) -> Result<SignedKeys, KeeperError> {
         let now = self.clock.utc().hour();
         let days = self.retention_days as u8;
-        let mut locked = self.ring();
-        let mut made = false;
-        locked.ring.reserves.entry(edge).or_insert_with(|| {
-            made = true;
-            key_pair()
-        });
-        // No box is given a key that a crash would lose.
-        if made || locked.unwritten {
-            locked.write()?;
+        let mut kept = self.ring();
+        let generation = kept.ring.generation;
+        let reserves = kept.ring.reserves.entry(edge).or_default();
+        if reserves.last().is_none_or(|newest| newest.made < generation) {
+            let (private, public) = key_pair();
+            reserves.push(Reserve { made: generation, retired: None, private, public });
+            kept.unwritten = true;
         }
-        let ring = &locked.ring;
+        // No box is given a key that a crash would lose.
+        if kept.unwritten {
+            kept.write().map_err(KeeperError::Ring)?;
+        }
+        let ring = &kept.ring;
         let class = || ring.hours.range((now - HOURS_BEHIND, 0)..).filter(|((_, class), _)| *class == days);
         let first = class().next().map_or(now, |((hour, _), _)| *hour);
         let in_a_row = class().zip(first..).take_while(|(((hour, _), _), expected)| hour == expected);
         let public = |bytes: &[u8; 32]| bytes::Bytes::copy_from_slice(bytes);
+        let reserve = ring.reserves.get(&edge).and_then(|reserves| reserves.last());
         let keys = SealingKeys {
             organisation_id: self.identity.id.into(),
             edge_id: edge.into(),
-            generation: ring.generation,
+            generation,
             first_hour: u64::try_from(first).unwrap_or(0),
             hour_keys: in_a_row.map(|((_, (_, key)), _)| public(&key.0)).collect(),
-            reserve_key: ring.reserves.get(&edge).map(|(_, key)| public(&key.0)).unwrap_or_default(),
+            reserve_key: reserve.map(|reserve| public(&reserve.public.0)).unwrap_or_default(),
             retention_days: self.retention_days,
         };
         let payload = keys.encode_to_vec();
@@ -181,144 +262,66 @@ impl RingKeeper {
 }
 
 impl Keeper for RingKeeper {
-    fn unwrap(&self, header: &SegmentHeader, header_bytes: &[u8], wrapped: &[u8]) -> Result<SegmentKey, KeeperError> {
+    fn unwrap(
+        &self,
+        purpose: For,
+        header: &SegmentHeader,
+        header_bytes: &[u8],
+        wrapped: &[u8],
+    ) -> Result<SegmentKey, KeeperError> {
+        // Reports carry the index stream: footage is opened for an access, or not.
+        if purpose == For::Report && header.stream() != Stream::Index {
+            return Err(KeeperError::NoAccess);
+        }
         if OrganisationId::try_from(&header.organisation_id) != Ok(self.identity.id) {
             return Err(KeeperError::OtherOrganisation);
         }
         let hour = i64::try_from(header.hour).map_err(|_| KeeperError::UnknownKind)?;
-        // The shorter of the class and of today's rule, before any key is looked at.
-        if over(hour, header.retention_days.min(self.retention_days), self.clock.utc()) {
+        // The shorter of the class and of today's rule, before any key is looked at. The hour of a reserve key
+        // is what a box with a dead clock believed: whoever opens judges what is inside by present UTC.
+        let hour_key = header.key_kind() == KeyKind::Hour;
+        if hour_key && over(hour, header.retention_days.min(self.retention_days), self.clock.utc()) {
             return Err(KeeperError::Destroyed { hour });
         }
-        let locked = self.ring();
-        let ring = &locked.ring;
-        let private = match header.key_kind() {
+        let mut kept = self.ring();
+        let key = match header.key_kind() {
             KeyKind::Hour => {
                 let days = header.retention_days;
-                let class = u8::try_from(days).ok().and_then(|days| ring.hours.get(&(hour, days)));
-                class.map(|(private, _)| private).ok_or(KeeperError::Unknown { hour, days })?
+                let class = u8::try_from(days).ok().and_then(|days| kept.ring.hours.get(&(hour, days)));
+                let (private, _) = class.ok_or(KeeperError::Unknown { hour, days })?;
+                SegmentKey::unwrap(header, header_bytes, wrapped, private).map_err(KeeperError::Seal)
             }
             KeyKind::Reserve => {
                 let edge = EdgeId::try_from(&header.edge_id).map_err(|_| KeeperError::NoReserve)?;
-                ring.reserves.get(&edge).map(|(private, _)| private).ok_or(KeeperError::NoReserve)?
+                let reserves = kept.ring.reserves.get(&edge).map(Vec::as_slice).unwrap_or_default();
+                // The newest of its generation, mostly; a box may have been given the same generation twice.
+                let candidates = reserves.iter().rev().filter(|reserve| reserve.made <= header.key_generation);
+                let mut result = Err(KeeperError::NoReserve);
+                for reserve in candidates {
+                    result =
+                        SegmentKey::unwrap(header, header_bytes, wrapped, &reserve.private).map_err(KeeperError::Seal);
+                    if result.is_ok() {
+                        break;
+                    }
+                }
+                result
             }
-            KeyKind::Unspecified => return Err(KeeperError::UnknownKind),
-        };
-        SegmentKey::unwrap(header, header_bytes, wrapped, private).map_err(KeeperError::Seal)
+            KeyKind::Unspecified => Err(KeeperError::UnknownKind),
+        }?;
+        // Sealed by a box that holds this generation, and with it no older reserve key.
+        if let Ok(edge) = EdgeId::try_from(&header.edge_id)
+            && header.key_generation <= kept.ring.generation
+        {
+            kept.confirm(edge, header.key_generation);
+        }
+        Ok(key)
     }
 }
 
-fn over(hour: i64, days: u32, now: WallTime) -> bool {
-    kept_until(WallTime::from_hour(hour), days) <= now
-}
-
-/// Whether keys were made.
-fn extend(ring: &mut Ring, now_hour: i64, days: u8) -> bool {
-    let wanted = now_hour - HOURS_BEHIND..=now_hour + HOURS_AHEAD;
-    let lasts = ring.hours.contains_key(&(now_hour, days))
-        && ring.hours.contains_key(&(now_hour + HOURS_AHEAD - HOURS_BATCH, days));
-    if lasts {
-        return false;
-    }
-    for hour in wanted {
-        ring.hours.entry((hour, days)).or_insert_with(key_pair);
-    }
-    ring.generation += 1;
-    true
+/// Minutes since 1970: above every generation that a ring counted up to before it was lost.
+fn generation_of(now: WallTime) -> u32 {
+    u32::try_from(now.0 / (60 * MICROS_PER_SECOND)).unwrap_or(0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use campanile_proto::segment::PublicKey;
-    use campanile_proto::time::{MICROS_PER_HOUR, SimClock};
-    use campanile_proto::types::v1::Suite;
-
-    fn keeper(dir: &Path, clock: &Arc<SimClock>) -> RingKeeper {
-        RingKeeper::open(dir, Arc::new(Identity::for_tests()), 7, clock.clone()).unwrap()
-    }
-
-    fn keys(keeper: &RingKeeper, edge: EdgeId) -> SealingKeys {
-        SealingKeys::decode(keeper.signed_keys(edge).unwrap().payload).unwrap()
-    }
-
-    /// A segment of the hour sealed as a box would, and its key.
-    fn segment(keeper: &RingKeeper, hour: i64, kind: KeyKind) -> (SegmentHeader, Vec<u8>, Vec<u8>) {
-        let edge = EdgeId::from_u128(5);
-        let keys = keys(keeper, edge);
-        let public = match kind {
-            KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
-            _ => &keys.reserve_key,
-        };
-        let header = SegmentHeader {
-            organisation_id: keys.organisation_id.clone(),
-            edge_id: edge.into(),
-            suite: Suite::Aes256Gcm.into(),
-            key_kind: kind.into(),
-            hour: hour as u64,
-            key_generation: keys.generation,
-            retention_days: keys.retention_days,
-            ..SegmentHeader::default()
-        };
-        let bytes = header.encode_to_vec();
-        let key = SegmentKey::random().unwrap();
-        let wrapped = key.wrap(&header, &bytes, &PublicKey::from_bytes(public).unwrap()).unwrap();
-        (header, bytes, wrapped)
-    }
-
-    #[test]
-    fn a_destroyed_hour_opens_nothing_and_one_step_earlier_opens() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(490_000)));
-        let keeper = keeper(dir.path(), &clock);
-        for kind in [KeyKind::Hour, KeyKind::Reserve] {
-            let (header, bytes, wrapped) = segment(&keeper, 490_000, kind);
-            assert!(keeper.unwrap(&header, &bytes, &wrapped).is_ok());
-        }
-        let (header, bytes, wrapped) = segment(&keeper, 490_000, KeyKind::Hour);
-        clock.advance_micros(168 * MICROS_PER_HOUR - 1);
-        assert!(!keeper.maintain().unwrap().destroyed.contains(&490_000));
-        assert!(keeper.unwrap(&header, &bytes, &wrapped).is_ok());
-        clock.advance_micros(1);
-        assert!(keeper.maintain().unwrap().destroyed.contains(&490_000));
-        assert!(matches!(keeper.unwrap(&header, &bytes, &wrapped), Err(KeeperError::Destroyed { hour: 490_000 })));
-        // The key itself is gone, not only the permission: a clock set back brings nothing back.
-        clock.step_utc(WallTime::from_hour(490_001));
-        assert!(matches!(keeper.unwrap(&header, &bytes, &wrapped), Err(KeeperError::Unknown { .. })));
-        drop(keeper);
-        let reopened = self::keeper(dir.path(), &clock);
-        assert!(matches!(
-            reopened.unwrap(&header, &bytes, &wrapped),
-            Err(KeeperError::Unknown { .. } | KeeperError::Seal(_))
-        ));
-    }
-
-    #[test]
-    fn a_clock_that_jumps_destroys_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(490_000)));
-        let keeper = keeper(dir.path(), &clock);
-        clock.step_utc(WallTime::from_hour(490_900));
-        let done = keeper.maintain().unwrap();
-        assert!(done.clock_jumped && done.destroyed.is_empty() && !done.extended);
-        clock.step_utc(WallTime::from_hour(490_000));
-        assert!(!keeper.maintain().unwrap().clock_jumped);
-    }
-
-    #[test]
-    fn keys_reach_35_days_ahead_and_one_batch_a_day() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(490_000)));
-        let keeper = keeper(dir.path(), &clock);
-        let before = keys(&keeper, EdgeId::from_u128(5));
-        assert_eq!((before.first_hour, before.hour_keys.len()), (489_999, 35 * 24 + 2));
-        clock.advance_micros(MICROS_PER_HOUR);
-        assert!(!keeper.maintain().unwrap().extended);
-        clock.advance_micros(25 * MICROS_PER_HOUR);
-        assert!(keeper.maintain().unwrap().extended);
-        let after = keys(&keeper, EdgeId::from_u128(5));
-        assert_eq!(after.generation, before.generation + 1);
-        assert_eq!(after.reserve_key, before.reserve_key);
-        assert_eq!(after.hour_keys[0], before.hour_keys[26]);
-    }
-}
+mod tests;

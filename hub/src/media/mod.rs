@@ -4,16 +4,21 @@
 //! Does not belong here: who may see it (`access`), how a browser or partner asks (`web`, `federation`).
 //! Invariant: footage is plain in memory only, and not past the end of its term.
 
+mod alarm;
 mod cache;
 mod codecs;
 mod groups;
 pub mod hls;
 pub mod keeper;
+mod kept;
 mod opening;
 mod playback;
 pub mod rendition;
 mod ring;
 mod timeline;
+mod trust;
 
-pub use keeper::{Keeper, KeeperError, Maintained, RingKeeper};
+pub use alarm::Alarm;
+pub use keeper::{For, Keeper, KeeperError, RingKeeper};
+pub use kept::Maintained;
 pub use playback::{Playback, PlaybackError};

@@ -1,7 +1,7 @@
 //! What a box delivers, checked and opened record by record.
 
 use super::groups::Fragment;
-use super::keeper::Keeper;
+use super::keeper::{For, Keeper};
 use super::playback::PlaybackError;
 use crate::fleet::{FetchItem, FetchStream};
 use bytes::Bytes;
@@ -16,8 +16,14 @@ use std::sync::Arc;
 /// Init sections of a few kilobytes; more is no init section.
 const MAX_INIT_BYTES: usize = 64 << 10;
 
-/// What was asked for: whose, of which box, camera and stream.
-pub(super) type Asked = (OrganisationId, EdgeId, CameraId, Stream);
+/// What was asked for: whose, of which camera and stream, and which boxes may have sealed it.
+pub(super) struct Asked {
+    pub organisation: OrganisationId,
+    pub camera: CameraId,
+    pub stream: Stream,
+    /// The box that delivers, and those whose place it took.
+    pub edges: Vec<EdgeId>,
+}
 
 /// One opened record.
 pub(super) enum Piece {
@@ -46,14 +52,16 @@ type Learnt = Box<dyn Fn(RunId, &Bytes) + Send>;
 pub(super) struct Opening {
     delivered: FetchStream,
     keeper: Arc<dyn Keeper>,
+    /// The access it is opened for.
+    purpose: For,
     asked: Asked,
     learnt: Learnt,
     current: Option<Current>,
 }
 
 impl Opening {
-    pub fn new(delivered: FetchStream, keeper: Arc<dyn Keeper>, asked: Asked, learnt: Learnt) -> Self {
-        Self { delivered, keeper, asked, learnt, current: None }
+    pub fn new(delivered: FetchStream, keeper: Arc<dyn Keeper>, purpose: For, asked: Asked, learnt: Learnt) -> Self {
+        Self { delivered, keeper, purpose, asked, learnt, current: None }
     }
 
     /// The next record that says something; `None` at the end.
@@ -75,15 +83,15 @@ impl Opening {
     fn begin(&self, bytes: DeliverSegment) -> Result<Current, PlaybackError> {
         let header =
             SegmentHeader::decode(bytes.header.clone()).map_err(|_| PlaybackError::Malformed("segment header"))?;
-        let (organisation, edge, camera, stream) = self.asked;
-        let ours = OrganisationId::try_from(&header.organisation_id) == Ok(organisation)
-            && EdgeId::try_from(&header.edge_id) == Ok(edge)
-            && CameraId::try_from(&header.camera_id) == Ok(camera)
-            && header.stream() == stream;
+        let Asked { organisation, camera, stream, edges } = &self.asked;
+        let ours = OrganisationId::try_from(&header.organisation_id) == Ok(*organisation)
+            && EdgeId::try_from(&header.edge_id).is_ok_and(|edge| edges.contains(&edge))
+            && CameraId::try_from(&header.camera_id) == Ok(*camera)
+            && header.stream() == *stream;
         // What was recorded in clear before the box was enrolled names neither; TLS says whose it is.
         let before_enrolment = header.suite() == Suite::Clear
-            && CameraId::try_from(&header.camera_id) == Ok(camera)
-            && header.stream() == stream;
+            && CameraId::try_from(&header.camera_id) == Ok(*camera)
+            && header.stream() == *stream;
         if !ours && !before_enrolment {
             return Err(PlaybackError::Foreign);
         }
@@ -100,7 +108,7 @@ impl Opening {
         match header.kind() {
             RecordKind::Init if headers_only => Ok(None),
             RecordKind::Init => {
-                let init = current.open(&*self.keeper, &header, record)?;
+                let init = current.open((&*self.keeper, self.purpose), &header, record)?;
                 if init.len() > MAX_INIT_BYTES {
                     return Err(PlaybackError::Malformed("an init section of more than 64 KiB"));
                 }
@@ -120,7 +128,7 @@ impl Opening {
                 if headers_only {
                     return Ok(Some(Piece::Header(fragment)));
                 }
-                let bytes = current.open(&*self.keeper, &header, record)?;
+                let bytes = current.open((&*self.keeper, self.purpose), &header, record)?;
                 Ok(Some(Piece::Fragment(fragment, bytes)))
             }
             _ => Ok(None),
@@ -132,7 +140,7 @@ impl Current {
     /// Checks the chain where the record before was seen too, then opens the payload.
     fn open(
         &mut self,
-        keeper: &dyn Keeper,
+        (keeper, purpose): (&dyn Keeper, For),
         header: &RecordHeader,
         record: &DeliverRecord,
     ) -> Result<Bytes, PlaybackError> {
@@ -151,7 +159,7 @@ impl Current {
             Some(key) => key,
             None => {
                 let DeliverSegment { header, wrapped_key } = &self.bytes;
-                let key = keeper.unwrap(&self.header, header, wrapped_key).map_err(PlaybackError::Keeper)?;
+                let key = keeper.unwrap(purpose, &self.header, header, wrapped_key).map_err(PlaybackError::Keeper)?;
                 self.key.insert(key)
             }
         };

@@ -3,16 +3,17 @@
 use super::cache::{Cache, GroupKey, OpenedGroup};
 use super::codecs::{self, CodecsError, Described};
 use super::groups::{self, Fragment};
-use super::keeper::{Keeper, KeeperError};
-use super::opening::{Opening, Piece};
+use super::keeper::{For, Keeper, KeeperError};
+use super::opening::{Asked, Opening, Piece};
 use super::rendition::{self, RenditionError};
 use super::timeline::{Point, Timeline};
+use crate::access::{Door, Registered};
 use crate::catalog::{Catalog, CatalogError};
 use crate::fleet::{FetchError, Fleet};
 use bytes::Bytes;
 use campanile_proto::edge::v1::{Fetch, FetchClass, FragmentRange, TimeSpan, fetch::What};
 use campanile_proto::federation::v1::{Listing, VariantListing};
-use campanile_proto::ids::{CameraId, InvalidId, OrganisationId, RunId};
+use campanile_proto::ids::{CameraId, InvalidId, OrganisationId, RequestId, RunId};
 use campanile_proto::kind::Kind;
 use campanile_proto::segment::SealError;
 use campanile_proto::time::{Clock, MICROS_PER_HOUR, WallTime, kept_until};
@@ -41,6 +42,8 @@ pub enum PlaybackError {
     Stream,
     #[error("nothing of this camera is recorded in this interval")]
     NothingRecorded,
+    #[error("the access has no open entry in the register")]
+    NotRegistered,
     #[error("the footage is past its term")]
     Expired,
     #[error("the footage could not be fetched")]
@@ -71,6 +74,7 @@ impl PlaybackError {
             Self::Interval | Self::Group | Self::Stream => Kind::Invalid,
             Self::NothingRecorded => Kind::NotFound,
             Self::Expired => Kind::Expired,
+            Self::NotRegistered => Kind::Denied,
             Self::Fetch(error) => error.kind(),
             Self::Keeper(error) => error.kind(),
             Self::Codecs(error) => error.kind(),
@@ -89,6 +93,7 @@ struct Inner {
     fleet: Fleet,
     catalog: Arc<dyn Catalog>,
     keeper: Arc<dyn Keeper>,
+    door: Door,
     clock: Arc<dyn Clock>,
     retention_days: u32,
     cache: Cache,
@@ -114,23 +119,31 @@ impl Playback {
         fleet: Fleet,
         catalog: Arc<dyn Catalog>,
         keeper: Arc<dyn Keeper>,
+        door: Door,
         clock: Arc<dyn Clock>,
         retention_days: u32,
     ) -> Self {
         let (cache, runs) = Default::default();
-        Self(Arc::new(Inner { organisation, fleet, catalog, keeper, clock, retention_days, cache, runs }))
+        Self(Arc::new(Inner { organisation, fleet, catalog, keeper, door, clock, retention_days, cache, runs }))
     }
 
     /// Whole groups of both streams that have a part in `from`..`to` (half-open, present UTC), on one
     /// time line. Zero is the start of the earliest, so that no decode time is negative.
-    pub async fn listing(&self, camera: CameraId, from: WallTime, to: WallTime) -> Result<Listing, PlaybackError> {
+    pub async fn listing(
+        &self,
+        access: RequestId,
+        camera: CameraId,
+        from: WallTime,
+        to: WallTime,
+    ) -> Result<Listing, PlaybackError> {
+        self.registered(access)?;
         if !(1..=LONGEST_US).contains(&(to - from)) {
             return Err(PlaybackError::Interval);
         }
         if kept_until(to, self.0.retention_days) <= self.0.clock.utc() {
             return Err(PlaybackError::Expired);
         }
-        let one = |stream| self.headers(camera, stream, from, to);
+        let one = |stream| self.headers(access, camera, stream, from, to);
         let (main, sub) = tokio::join!(one(Stream::Main), one(Stream::Sub));
         let (main, sub) = match (main, sub) {
             (Ok(main), Ok(sub)) => (main, sub),
@@ -161,7 +174,8 @@ impl Playback {
                 }
             }
             let Described { codecs, width, height } =
-                codecs::describe(&self.init(camera, stream, first.run).await?).map_err(PlaybackError::Codecs)?;
+                codecs::describe(&self.init(access, camera, stream, first.run).await?)
+                    .map_err(PlaybackError::Codecs)?;
             let bandwidth_bps = groups::bandwidth_bps(&listed);
             let groups = listed.into_iter().map(|(_, listing)| listing).collect();
             variants.push(VariantListing { stream: stream.into(), codecs, width, height, bandwidth_bps, groups });
@@ -169,9 +183,21 @@ impl Playback {
         Ok(Listing { zero_us, variants, ..Listing::default() })
     }
 
+    /// The access, as long as the register holds it open: nothing is opened, or shown again, without.
+    fn registered(&self, access: RequestId) -> Result<Registered, PlaybackError> {
+        self.0.door.registered(access).ok_or(PlaybackError::NotRegistered)
+    }
+
     /// The init section (ftyp+moov) of a run.
-    pub async fn init(&self, camera: CameraId, stream: Stream, run: RunId) -> Result<Bytes, PlaybackError> {
+    pub async fn init(
+        &self,
+        access: RequestId,
+        camera: CameraId,
+        stream: Stream,
+        run: RunId,
+    ) -> Result<Bytes, PlaybackError> {
         playable(stream)?;
+        self.registered(access)?;
         let key = (camera, stream, run);
         let facts = self.runs().get(&key).cloned().unwrap_or_default();
         if let Some(init) = facts.init {
@@ -181,7 +207,7 @@ impl Playback {
             Some(index) => index,
             None => self.index_of_run(camera, stream, run).await?,
         };
-        let mut delivered = self.fetch(camera, stream, fragments(run, index, index), false)?;
+        let mut delivered = self.fetch(access, camera, stream, fragments(run, index, index), false)?;
         while let Some(piece) = delivered.next().await? {
             if let Piece::Init(init) = piece {
                 return Ok(init);
@@ -193,14 +219,15 @@ impl Playback {
     /// One group: moof+mdat of its fragments, in order, on the time line that starts at `zero`.
     pub async fn group(
         &self,
+        access: RequestId,
         camera: CameraId,
         stream: Stream,
         run: RunId,
-        first: u64,
-        last: u64,
+        (first, last): (u64, u64),
         zero: WallTime,
     ) -> Result<Bytes, PlaybackError> {
         playable(stream)?;
+        self.registered(access)?;
         if last < first || last - first >= MAX_GROUP_FRAGMENTS {
             return Err(PlaybackError::Group);
         }
@@ -209,7 +236,7 @@ impl Playback {
         let (opened, arrivals) = match self.0.cache.get(&key, now) {
             Some(opened) => (opened, Vec::new()),
             None => {
-                let (opened, arrivals) = self.open_group(&key).await?;
+                let (opened, arrivals) = self.open_group(access, &key).await?;
                 self.0.cache.put(key, opened.clone(), now);
                 (opened, arrivals)
             }
@@ -217,7 +244,7 @@ impl Playback {
         let line = match self.line((camera, stream, run), zero.0) {
             Some(line) => line,
             // The listing was made before a restart: this group's own arrival is the best there is.
-            None => self.line_of(&key, &arrivals).await?,
+            None => self.line_of(access, &key, &arrivals).await?,
         };
         package(&opened.fragments, first, &line, zero)
     }
@@ -227,12 +254,12 @@ impl Playback {
         self.0.cache.expire(self.0.clock.utc());
     }
 
-    async fn line_of(&self, key: &GroupKey, arrivals: &[Point]) -> Result<Timeline, PlaybackError> {
+    async fn line_of(&self, access: RequestId, key: &GroupKey, arrivals: &[Point]) -> Result<Timeline, PlaybackError> {
         if let Some(line) = Timeline::fit(arrivals) {
             return Ok(line);
         }
         let GroupKey { camera, stream, run, first, last, .. } = *key;
-        let mut delivered = self.fetch(camera, stream, fragments(run, first, last), true)?;
+        let mut delivered = self.fetch(access, camera, stream, fragments(run, first, last), true)?;
         let mut points = Vec::new();
         while let Some(piece) = delivered.next().await? {
             if let Piece::Header(fragment) = piece {
@@ -242,9 +269,13 @@ impl Playback {
         Timeline::fit(&points).ok_or(PlaybackError::NothingRecorded)
     }
 
-    async fn open_group(&self, key: &GroupKey) -> Result<(Arc<OpenedGroup>, Vec<Point>), PlaybackError> {
+    async fn open_group(
+        &self,
+        access: RequestId,
+        key: &GroupKey,
+    ) -> Result<(Arc<OpenedGroup>, Vec<Point>), PlaybackError> {
         let GroupKey { camera, stream, run, first, last, .. } = *key;
-        let mut delivered = self.fetch(camera, stream, fragments(run, first, last), false)?;
+        let mut delivered = self.fetch(access, camera, stream, fragments(run, first, last), false)?;
         let (mut opened, mut points, mut size, mut until) = (Vec::new(), Vec::new(), 0, WallTime(i64::MAX));
         while let Some(piece) = delivered.next().await? {
             let Piece::Fragment(fragment, bytes) = piece else { continue };
@@ -268,13 +299,14 @@ impl Playback {
     /// Headers of every fragment of the groups that have a part in the interval.
     async fn headers(
         &self,
+        access: RequestId,
         camera: CameraId,
         stream: Stream,
         from: WallTime,
         to: WallTime,
     ) -> Result<Vec<Fragment>, PlaybackError> {
         let span = What::Span(TimeSpan { from_us: from.0, to_us: to.0 });
-        let mut delivered = self.fetch(camera, stream, span, true)?;
+        let mut delivered = self.fetch(access, camera, stream, span, true)?;
         let mut found = Vec::new();
         while let Some(piece) = delivered.next().await? {
             if let Piece::Header(fragment) = piece {
@@ -289,13 +321,16 @@ impl Playback {
 
     fn fetch(
         &self,
+        access: RequestId,
         camera: CameraId,
         stream: Stream,
         what: What,
         headers_only: bool,
     ) -> Result<Opening, PlaybackError> {
-        let inner = &self.0;
-        let edge = inner.catalog.owner(camera).ok_or(PlaybackError::Fetch(FetchError::CameraUnknown(camera)))?;
+        let (inner, purpose) = (&self.0, For::Access(self.registered(access)?));
+        let unknown = PlaybackError::Fetch(FetchError::CameraUnknown(camera));
+        let mut edges = vec![inner.catalog.owner(camera).ok_or(unknown)?];
+        edges.extend(inner.catalog.former_owners(camera));
         let fetch = Fetch {
             stream: stream.into(),
             what: Some(what),
@@ -306,7 +341,8 @@ impl Playback {
         let delivered = inner.fleet.fetch(camera, fetch).map_err(PlaybackError::Fetch)?;
         let playback = self.clone();
         let learnt = move |run, init: &Bytes| playback.remember_init((camera, stream, run), init);
-        Ok(Opening::new(delivered, inner.keeper.clone(), (inner.organisation, edge, camera, stream), Box::new(learnt)))
+        let asked = Asked { organisation: inner.organisation, camera, stream, edges };
+        Ok(Opening::new(delivered, inner.keeper.clone(), purpose, asked, Box::new(learnt)))
     }
 
     async fn index_of_run(&self, camera: CameraId, stream: Stream, run: RunId) -> Result<u64, PlaybackError> {

@@ -6,6 +6,7 @@
 
 use campanile_proto::ids::{EdgeId, OrganisationId};
 use campanile_proto::segment::{PrivateKey, PublicKey, SealError, SegmentKey, key_pair};
+use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{SegmentHeader, Suite};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,10 +16,13 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 const HOUR_BYTES: usize = 8 + 1 + 32 + 32;
-const RESERVE_BYTES: usize = 16 + 32 + 32;
+const RESERVE_BYTES: usize = 16 + 4 + 8 + 32 + 32;
+/// In a ring of the first format, with one reserve key a box.
+const RESERVE_1_BYTES: usize = 16 + 32 + 32;
 const HEAD_BYTES: usize = 4 + 4 + 4;
 /// Authenticated with the ring: what it is.
-const LABEL: &[u8] = b"campanile.keyring.v1";
+const LABEL: &[u8] = b"campanile.keyring.v2";
+const LABEL_1: &[u8] = b"campanile.keyring.v1";
 
 /// An hour (since 1970) and a retention class in days: one private key.
 pub(super) type HourClass = (i64, u8);
@@ -28,7 +32,18 @@ pub(super) type HourClass = (i64, u8);
 pub(super) struct Ring {
     pub generation: u32,
     pub hours: BTreeMap<HourClass, (PrivateKey, PublicKey)>,
-    pub reserves: BTreeMap<EdgeId, (PrivateKey, PublicKey)>,
+    /// Of each box, oldest first.
+    pub reserves: BTreeMap<EdgeId, Vec<Reserve>>,
+}
+
+/// A reserve key of a box.
+pub(super) struct Reserve {
+    /// Generation of the keys it was first delivered with.
+    pub made: u32,
+    /// Since when the box seals to a newer one.
+    pub retired: Option<WallTime>,
+    pub private: PrivateKey,
+    pub public: PublicKey,
 }
 
 /// Why the ring cannot be read or written.
@@ -46,7 +61,8 @@ pub enum RingError {
 pub(super) struct RingFolder {
     path: PathBuf,
     organisation: OrganisationId,
-    number: u64,
+    /// 0: there is no ring yet.
+    pub number: u64,
 }
 
 impl RingFolder {
@@ -98,8 +114,14 @@ impl RingFolder {
         let (length, rest) = framed.split_first_chunk::<4>()?;
         let (wrapped, sealed) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         let header = self.header();
-        let key = SegmentKey::unwrap(&header, LABEL, wrapped, &private).ok()?;
-        decode(&Zeroizing::new(key.open(header.suite, 0, LABEL, sealed).ok()?))
+        let open = |label| {
+            let key = SegmentKey::unwrap(&header, label, wrapped, &private).ok()?;
+            key.open(header.suite, 0, label, sealed).ok().map(Zeroizing::new)
+        };
+        match open(LABEL) {
+            Some(bytes) => decode(&bytes, read_reserve),
+            None => decode(&open(LABEL_1)?, read_reserve_1),
+        }
     }
 
     /// Overwrites and removes both files of one number.
@@ -154,10 +176,11 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
 }
 
 fn encode(ring: &Ring) -> Zeroizing<Vec<u8>> {
-    let size = HEAD_BYTES + ring.hours.len() * HOUR_BYTES + ring.reserves.len() * RESERVE_BYTES;
+    let reserves = ring.reserves.values().map(Vec::len).sum::<usize>();
+    let size = HEAD_BYTES + ring.hours.len() * HOUR_BYTES + reserves * RESERVE_BYTES;
     // Room for all of it at once, so that no half-grown buffer with keys is left behind.
     let mut out = Zeroizing::new(Vec::with_capacity(size));
-    for number in [ring.generation, ring.hours.len() as u32, ring.reserves.len() as u32] {
+    for number in [ring.generation, ring.hours.len() as u32, reserves as u32] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     for ((hour, days), (private, public)) in &ring.hours {
@@ -166,21 +189,23 @@ fn encode(ring: &Ring) -> Zeroizing<Vec<u8>> {
         out.extend_from_slice(private.expose());
         out.extend_from_slice(&public.0);
     }
-    for (edge, (private, public)) in &ring.reserves {
+    for (edge, reserve) in ring.reserves.iter().flat_map(|(edge, reserves)| reserves.iter().map(move |r| (edge, r))) {
         out.extend_from_slice(edge.as_bytes());
-        out.extend_from_slice(private.expose());
-        out.extend_from_slice(&public.0);
+        out.extend_from_slice(&reserve.made.to_le_bytes());
+        out.extend_from_slice(&reserve.retired.map_or(0, |at| at.0).to_le_bytes());
+        out.extend_from_slice(reserve.private.expose());
+        out.extend_from_slice(&reserve.public.0);
     }
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<Ring> {
+/// Reads one reserve key and what follows it.
+type ReadReserve = fn(&[u8]) -> Option<((EdgeId, Reserve), &[u8])>;
+
+fn decode(bytes: &[u8], read_reserve: ReadReserve) -> Option<Ring> {
     let (head, mut rest) = bytes.split_at_checked(HEAD_BYTES)?;
     let number = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
     let mut ring = Ring { generation: number(0)?, ..Ring::default() };
-    let pair = |bytes: &[u8]| {
-        Some((PrivateKey::from_bytes(bytes.get(..32)?).ok()?, PublicKey::from_bytes(bytes.get(32..64)?).ok()?))
-    };
     for _ in 0..number(4)? {
         let (entry, after) = rest.split_at_checked(HOUR_BYTES)?;
         rest = after;
@@ -188,11 +213,33 @@ fn decode(bytes: &[u8]) -> Option<Ring> {
         ring.hours.insert((hour, *entry.get(8)?), pair(entry.get(9..)?)?);
     }
     for _ in 0..number(8)? {
-        let (entry, after) = rest.split_at_checked(RESERVE_BYTES)?;
+        let ((edge, reserve), after) = read_reserve(rest)?;
         rest = after;
-        ring.reserves.insert(EdgeId::try_from(entry.get(..16)?).ok()?, pair(entry.get(16..)?)?);
+        ring.reserves.entry(edge).or_default().push(reserve);
     }
     Some(ring)
+}
+
+fn pair(bytes: &[u8]) -> Option<(PrivateKey, PublicKey)> {
+    Some((PrivateKey::from_bytes(bytes.get(..32)?).ok()?, PublicKey::from_bytes(bytes.get(32..64)?).ok()?))
+}
+
+fn read_reserve(bytes: &[u8]) -> Option<((EdgeId, Reserve), &[u8])> {
+    let (entry, after) = bytes.split_at_checked(RESERVE_BYTES)?;
+    let edge = EdgeId::try_from(entry.get(..16)?).ok()?;
+    let made = u32::from_le_bytes(entry.get(16..20)?.try_into().ok()?);
+    let retired = i64::from_le_bytes(entry.get(20..28)?.try_into().ok()?);
+    let (private, public) = pair(entry.get(28..)?)?;
+    let retired = (retired != 0).then_some(WallTime(retired));
+    Some(((edge, Reserve { made, retired, private, public }), after))
+}
+
+/// It was delivered with every generation there was.
+fn read_reserve_1(bytes: &[u8]) -> Option<((EdgeId, Reserve), &[u8])> {
+    let (entry, after) = bytes.split_at_checked(RESERVE_1_BYTES)?;
+    let edge = EdgeId::try_from(entry.get(..16)?).ok()?;
+    let (private, public) = pair(entry.get(16..)?)?;
+    Some(((edge, Reserve { made: 0, retired: None, private, public }), after))
 }
 
 #[cfg(test)]
@@ -225,11 +272,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let organisation = OrganisationId::from_u128(1);
         let (mut folder, mut ring) = RingFolder::open(dir.path(), organisation).unwrap();
-        ring.reserves.insert(EdgeId::from_u128(3), key_pair());
+        let (private, public) = key_pair();
+        let reserve = Reserve { made: 1, retired: Some(WallTime(5)), private, public };
+        ring.reserves.insert(EdgeId::from_u128(3), vec![reserve]);
         folder.write(&ring).unwrap();
         fs::write(folder.file(2, "key"), [1; 32]).unwrap();
         let (folder, ring) = RingFolder::open(dir.path(), organisation).unwrap();
-        assert_eq!((folder.number, ring.reserves.len()), (1, 1));
+        let reserve = &ring.reserves[&EdgeId::from_u128(3)][0];
+        assert_eq!((folder.number, reserve.made, reserve.retired), (1, 1, Some(WallTime(5))));
         assert!(!folder.file(2, "key").exists());
+    }
+
+    #[test]
+    fn a_ring_of_the_first_format_is_read_and_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (organisation, edge) = (OrganisationId::from_u128(1), EdgeId::from_u128(3));
+        let (mut folder, _) = RingFolder::open(dir.path(), organisation).unwrap();
+        let (hour, reserve) = (key_pair(), key_pair());
+        let mut plain = [9_u32, 1, 1].map(u32::to_le_bytes).concat();
+        plain.extend_from_slice(&[&5_i64.to_le_bytes()[..], &[7], hour.0.expose(), &hour.1.0].concat());
+        plain.extend_from_slice(&[edge.as_bytes(), &reserve.0.expose()[..], &reserve.1.0].concat());
+        let (private, public) = key_pair();
+        let (header, key) = (folder.header(), SegmentKey::random().unwrap());
+        let wrapped = key.wrap(&header, LABEL_1, &public).unwrap();
+        let sealed = key.seal(header.suite, 0, LABEL_1, &plain).unwrap();
+        fs::write(folder.file(1, "key"), private.expose()).unwrap();
+        let framed = [&(wrapped.len() as u32).to_le_bytes()[..], &wrapped, &sealed].concat();
+        fs::write(folder.file(1, "sealed"), framed).unwrap();
+
+        let check = |ring: &Ring| {
+            let [kept] = ring.reserves[&edge].as_slice() else { panic!("one reserve key") };
+            assert_eq!((ring.generation, ring.hours[&(5, 7)].1.0), (9, hour.1.0));
+            assert_eq!((kept.made, kept.retired, kept.public.0), (0, None, reserve.1.0));
+        };
+        let ring = RingFolder::open(dir.path(), organisation).unwrap();
+        (folder, _) = (ring.0, check(&ring.1));
+        folder.write(&ring.1).unwrap();
+        check(&RingFolder::open(dir.path(), organisation).unwrap().1);
     }
 }

@@ -2,13 +2,12 @@
 
 use crate::access::{Action, Door, Pass, Principal, Refusal, Request as Asked};
 use crate::fleet::{EnrolError, Fleet, authority};
-use campanile_proto::edge::v1::edge_server::{Edge, EdgeServer};
+use campanile_proto::edge::v1::edge_server::Edge;
 use campanile_proto::edge::v1::{
     DeliverDown, DeliverUp, EdgeMessage, EnrolRequest, EnrolResponse, HubMessage, RenewRequest, RenewResponse,
 };
 use campanile_proto::ids::EdgeId;
 use campanile_proto::kind::{Chain, Kind};
-use campanile_proto::segment::MAX_PAYLOAD_BYTES;
 use campanile_proto::time::Clock;
 use campanile_proto::types::v1::Act;
 use futures::StreamExt;
@@ -19,8 +18,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
-/// The largest fragment, with its headers.
-const MAX_MESSAGE_BYTES: usize = MAX_PAYLOAD_BYTES + (1 << 20);
 /// Messages to a box that it has not taken yet.
 const OUT: usize = 256;
 
@@ -35,10 +32,6 @@ pub struct EdgeService {
 impl EdgeService {
     pub fn new(fleet: Fleet, door: Door, clock: Arc<dyn Clock>) -> Self {
         Self { fleet, door, clock }
-    }
-
-    pub(super) fn server(self) -> EdgeServer<Self> {
-        EdgeServer::new(self).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// Who the connection's certificate says is calling.

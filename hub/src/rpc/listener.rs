@@ -1,6 +1,8 @@
 //! The listener: TLS with the hub's own authority, renewed while it runs.
 
 use super::edge::EdgeService;
+use super::limits::Limited;
+use super::places::{Places, Seated};
 use super::verifier::Lenient;
 use super::{PING_EVERY, PING_TIMEOUT};
 use crate::federation::Service as FederationService;
@@ -14,10 +16,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -139,7 +140,7 @@ pub async fn serve(listener: TcpListener, served: Served, stop: CancellationToke
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .add_service(served.edge.server())
+        .add_service(Limited::new(served.edge))
         .add_optional_service(served.federation)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop.clone().cancelled_owned());
     let overtime = async {
@@ -170,7 +171,7 @@ async fn renew(certificate: Arc<Renewing>, clock: Arc<dyn Clock>, stop: Cancella
     }
 }
 
-type Connection = Result<TlsStream<TcpStream>, std::io::Error>;
+type Connection = Result<Seated, std::io::Error>;
 
 async fn accept(
     listener: TcpListener,
@@ -178,7 +179,7 @@ async fn accept(
     connections: mpsc::Sender<Connection>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE));
+    let (at_once, places) = (Arc::new(Semaphore::new(HANDSHAKES_AT_ONCE)), Places::new());
     let handshakes = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -194,19 +195,23 @@ async fn accept(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(handshake) = at_once.clone().try_acquire_owned() else {
             debug!(%peer, "too many handshakes at once");
+            continue;
+        };
+        let Some(place) = places.take(peer.ip()) else {
+            debug!(%peer, "too many connections");
             continue;
         };
         let (acceptor, connections, stop) = (acceptor.clone(), connections.clone(), stop.clone());
         handshakes.spawn(async move {
-            let _place = place;
+            let _handshake = handshake;
             // Small messages both ways: an acknowledgement shall not wait for the next.
             let _ = stream.set_nodelay(true);
             tokio::select! {
                 () = stop.cancelled() => {}
                 done = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => match done {
-                    Ok(Ok(tls)) => { let _ = connections.send(Ok(tls)).await; }
+                    Ok(Ok(tls)) => { let _ = connections.send(Ok(Seated::new(tls, place))).await; }
                     Ok(Err(error)) => debug!(%peer, %error, "handshake failed"),
                     Err(_) => debug!(%peer, "handshake took too long"),
                 }

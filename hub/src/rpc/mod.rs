@@ -6,7 +6,9 @@
 //! Invariant: every method asks the door before it does anything.
 
 mod edge;
+mod limits;
 mod listener;
+mod places;
 #[cfg(test)]
 mod tests;
 mod verifier;

@@ -4,46 +4,57 @@ use super::SearchError;
 use super::index::{Projection, Writer};
 use crate::catalog::{Derived, EventRow};
 use campanile_proto::kind::Chain;
-use campanile_proto::time::{Clock, MAX_RETENTION_HOURS, MICROS_PER_HOUR};
+use campanile_proto::time::{Clock, MAX_RETENTION_HOURS, MICROS_PER_HOUR, WallTime};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 /// From an event's arrival until it is found; a commit costs some milliseconds whatever is in it.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// An event may be new at the hub and end in the near future of the hub's clock.
 const SLACK_US: i64 = MICROS_PER_HOUR;
-const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// Wakes a follower that has nothing to commit.
+const IDLE: Duration = Duration::from_secs(3_600);
 
-pub(super) struct Follower {
-    pub writer: Writer,
-    pub projection: Projection,
-    pub derived: Arc<Derived>,
-    pub clock: Arc<dyn Clock>,
+/// The one that writes the index; runs beside the hub's other tasks.
+pub struct Follower {
+    pub(super) writer: Writer,
+    pub(super) projection: Projection,
+    pub(super) derived: Arc<Derived>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) events: broadcast::Receiver<EventRow>,
     /// True once the projection holds everything there was at the start.
-    pub caught_up: watch::Sender<bool>,
+    pub(super) caught_up: watch::Sender<bool>,
+    /// Up to when what ended must be gone; set by the round of retention.
+    pub(super) expiry: watch::Receiver<WallTime>,
+    /// The hour whose expiry was done.
+    pub(super) expired: Option<i64>,
 }
 
 impl Follower {
-    /// Ends when the events' sender does.
-    pub async fn run(mut self, mut events: broadcast::Receiver<EventRow>) {
-        self.catch_up().await;
-        let mut expire = tokio::time::interval(EXPIRE_EVERY);
+    /// Until `stop`, or until the events' sender goes.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.catch_up() => {}
+        }
         let mut commit_at: Option<Instant> = None;
         loop {
-            let due = commit_at.unwrap_or_else(|| Instant::now() + EXPIRE_EVERY);
+            let due = commit_at.unwrap_or_else(|| Instant::now() + IDLE);
             tokio::select! {
-                event = events.recv() => match event {
+                () = stop.cancelled() => break,
+                event = self.events.recv() => match event {
                     Ok(row) => {
                         self.note(|this| this.writer.put(&row));
                         commit_at.get_or_insert_with(|| Instant::now() + COMMIT_EVERY);
                     }
                     Err(RecvError::Lagged(missed)) => {
                         info!(missed, "search index fell behind, reading the events again");
-                        events = events.resubscribe();
+                        self.events = self.events.resubscribe();
                         self.catch_up().await;
                     }
                     Err(RecvError::Closed) => break,
@@ -52,14 +63,23 @@ impl Follower {
                     commit_at = None;
                     self.commit();
                 }
-                _ = expire.tick() => {
-                    let now = self.clock.utc();
-                    self.note(|this| this.writer.drop_expired(now));
-                    self.commit();
-                }
+                Ok(()) = self.expiry.changed() => self.expire(),
             }
         }
         self.commit();
+    }
+
+    /// Terms end at full hours; an expiry that failed is tried again at the next round.
+    fn expire(&mut self) {
+        let now = *self.expiry.borrow_and_update();
+        if self.expired == Some(now.hour()) {
+            return;
+        }
+        self.note(|this| {
+            tokio::task::block_in_place(|| this.writer.expire(now))?;
+            this.expired = Some(now.hour());
+            Ok(())
+        });
     }
 
     /// Compares the index with the events, hour by hour, newest first, and puts what differs.
@@ -79,7 +99,7 @@ impl Follower {
     }
 
     async fn catch_up_hour(&mut self, hour: i64) -> Result<u64, SearchError> {
-        let from = campanile_proto::time::WallTime::from_hour(hour);
+        let from = WallTime::from_hour(hour);
         let to = from.plus_micros(MICROS_PER_HOUR);
         let rows = self.derived.events_between(from, to, &[]).await.map_err(SearchError::Catalog)?;
         if rows.is_empty() {

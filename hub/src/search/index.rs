@@ -136,12 +136,20 @@ impl Writer {
         self.writer.add_document(document).map(drop).map_err(SearchError::Write)
     }
 
-    /// Removes what is past its term.
-    pub fn drop_expired(&mut self, now: WallTime) -> Result<(), SearchError> {
+    /// Removes what is past its term, and its bytes: a deletion alone only marks them. Segments with marks are
+    /// written anew without what is marked, and the files of the old ones removed.
+    pub fn expire(&mut self, now: WallTime) -> Result<(), SearchError> {
         let past = Bound::Included(Term::from_field_i64(self.fields.kept_until, now.0));
         self.writer.delete_query(Box::new(RangeQuery::new(Bound::Unbounded, past))).map_err(SearchError::Write)?;
         self.dirty = true;
-        Ok(())
+        self.commit()?;
+        let segments = self.writer.index().searchable_segment_metas().map_err(SearchError::Read)?;
+        for segment in segments.iter().filter(|segment| segment.num_deleted_docs() > 0) {
+            self.writer.merge(&[segment.id()]).wait().map_err(SearchError::Write)?;
+        }
+        drop(segments);
+        self.reader.reload().map_err(SearchError::Read)?;
+        self.writer.garbage_collect_files().wait().map(drop).map_err(SearchError::Write)
     }
 
     /// Makes what was put findable and durable.
@@ -224,5 +232,82 @@ impl Projection {
     fn of_cameras(&self, cameras: &[CameraId]) -> Box<dyn Query> {
         let terms = cameras.iter().map(|id| Term::from_field_text(self.fields.camera, &id.to_string()));
         Box::new(TermSetQuery::new(terms.collect::<Vec<_>>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campanile_proto::types::v1::{Box as PictureBox, Label};
+
+    fn event(kept_until: i64) -> EventRow {
+        EventRow {
+            id: EventId::random(),
+            camera: CameraId::from_u128(1),
+            revision: 1,
+            start: WallTime(5),
+            end: WallTime(6),
+            ongoing: false,
+            union: PictureBox::default(),
+            moved: CellSet::FULL,
+            peak_cells: 1,
+            labels: vec![Label { name: "bicicletta".to_owned(), ..Label::default() }],
+            has_thumbnail: false,
+            uncertainty_us: 0,
+            kept_until: WallTime(kept_until),
+        }
+    }
+
+    fn on_disk(dir: &Path, text: &str) -> bool {
+        std::fs::read_dir(dir).unwrap().any(|entry| {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        })
+    }
+
+    fn found(projection: &Projection) -> Vec<EventId> {
+        let (cameras, words) = Default::default();
+        let all = Conditions { from: WallTime(0), to: WallTime(99), now: WallTime(0), cameras, words };
+        projection.find(&all, 0, 10).unwrap().into_iter().map(|found| found.event).collect()
+    }
+
+    #[test]
+    fn what_expired_leaves_no_byte_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (projection, mut writer) = open(dir.path()).unwrap();
+        // One segment holds what expires and what stays.
+        let (over, kept) = (event(100), event(200));
+        writer.put(&over).unwrap();
+        writer.put(&kept).unwrap();
+        writer.commit().unwrap();
+        let canary = over.id.to_string();
+        assert!(on_disk(dir.path(), &canary) && found(&projection).len() == 2);
+        writer.expire(WallTime(99)).unwrap();
+        assert!(on_disk(dir.path(), &canary));
+        writer.expire(WallTime(100)).unwrap();
+        assert!(!on_disk(dir.path(), &canary));
+        assert_eq!(found(&projection), [kept.id]);
+        writer.expire(WallTime(200)).unwrap();
+        assert!(found(&projection).is_empty());
+        drop(writer);
+        let (projection, _writer) = open(dir.path()).unwrap();
+        assert!(found(&projection).is_empty());
+    }
+
+    #[test]
+    fn an_index_of_another_version_or_damaged_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let fill = || {
+            let (projection, mut writer) = open(dir.path()).unwrap();
+            let before = found(&projection).len();
+            writer.put(&event(100)).unwrap();
+            writer.commit().unwrap();
+            before
+        };
+        assert_eq!((fill(), fill()), (0, 1));
+        std::fs::write(dir.path().join("projection-version"), "0").unwrap();
+        assert_eq!((fill(), fill()), (0, 1));
+        std::fs::write(dir.path().join("meta.json"), "{").unwrap();
+        assert_eq!(fill(), 0);
     }
 }

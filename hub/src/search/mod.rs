@@ -8,16 +8,18 @@
 mod follow;
 mod index;
 mod query;
+#[cfg(test)]
+mod tests;
 mod words;
 
+pub use follow::Follower;
 pub use query::{Hit, MAX_LIMIT, Query};
 
 use crate::catalog::{Camera, Catalog, CatalogError, Derived, EventRow};
 use campanile_proto::grid::CellSet;
 use campanile_proto::ids::CameraId;
 use campanile_proto::kind::Kind;
-use campanile_proto::time::Clock;
-use follow::Follower;
+use campanile_proto::time::{Clock, WallTime};
 use index::{Conditions, Found, Projection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,31 +65,39 @@ pub struct Search {
     catalog: Arc<dyn Catalog>,
     clock: Arc<dyn Clock>,
     caught_up: watch::Receiver<bool>,
+    expiry: Arc<watch::Sender<WallTime>>,
 }
 
 impl Search {
-    /// Opens the index in `dir` (or makes it anew) and follows `derived` from then on. Returns at once; what the
-    /// index lacked at the start comes in newest first.
+    /// Opens the index in `dir` (or makes it anew). Returns at once; as the follower runs, what the index lacked at
+    /// the start comes in newest first, and then what `derived` takes in.
     pub async fn open(
         dir: &Path,
         derived: Arc<Derived>,
         catalog: Arc<dyn Catalog>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, SearchError> {
+    ) -> Result<(Self, Follower), SearchError> {
         let path = dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || index::open(&path)).await;
         let (projection, writer) = opened.map_err(|_| SearchError::Stopped)??;
         let events = derived.subscribe();
-        let (reached, caught_up) = watch::channel(false);
+        let ((reached, caught_up), (asking, expiry)) = (watch::channel(false), watch::channel(WallTime(0)));
         let follower = Follower {
             writer,
             projection: projection.clone(),
             derived: derived.clone(),
             clock: clock.clone(),
+            events,
             caught_up: reached,
+            expiry,
+            expired: None,
         };
-        tokio::spawn(follower.run(events));
-        Ok(Self { projection, derived, catalog, clock, caught_up })
+        Ok((Self { projection, derived, catalog, clock, caught_up, expiry: Arc::new(asking) }, follower))
+    }
+
+    /// What is past its term at `now` leaves the disk soon.
+    pub fn expire(&self, now: WallTime) {
+        self.expiry.send_replace(now);
     }
 
     /// Returns once everything that was there at the start can be found.

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use campanile_proto::signed;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(super) fn add(routes: Routes) -> Routes {
     routes.add(Method::GET, "/api/v1/status", Action::Status, nothing, status)
@@ -20,6 +20,9 @@ async fn status(call: Call<()>) -> Result<Response, Problem> {
     let edges = hub.fleet.edges().await.map_err(|e| Problem::of("show the status", e.kind(), &e))?;
     let cameras = hub.catalog.cameras().await.map_err(|e| Problem::of("show the status", e.kind(), &e))?;
     let root = hub.register.root().await.map_err(|e| Problem::of("show the status", e.kind(), &e))?;
+    let alarms = hub.keeper.alarms();
+    let alarms: Vec<Value> =
+        alarms.iter().map(|alarm| json!({ "code": alarm.code(), "sentence": alarm.to_string() })).collect();
     let live = |row: &crate::federation::AgreementRow| row.state.name() == "live";
     Ok(Json(json!({
         "organisation": {
@@ -28,6 +31,7 @@ async fn status(call: Call<()>) -> Result<Response, Problem> {
             "fingerprint": signed::fingerprint(&hub.organisation.long_term.verifying_key()),
         },
         "software": env!("CARGO_PKG_VERSION"),
+        "alarms": alarms,
         "now": output::time(hub.clock.utc()),
         "retention_days": hub.config.retention_days,
         "edges": { "enrolled": edges.len(), "connected": edges.iter().filter(|edge| edge.connected).count() },

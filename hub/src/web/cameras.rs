@@ -1,17 +1,47 @@
 //! `/api/v1/cameras`: our own, and those of partners that agreements let us use.
 
-use super::input::nothing;
+use super::Web;
+use super::input::{self, Raw, nothing};
 use super::output;
 use super::problem::Problem;
 use super::routes::{Call, Routes};
-use crate::access::Action;
+use crate::access::{Action, Request};
 use axum::Json;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use campanile_proto::ids::{CameraId, EdgeId};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(super) fn add(routes: Routes) -> Routes {
-    routes.add(Method::GET, "/api/v1/cameras", Action::ListCameras, nothing, list)
+    routes.add(Method::GET, "/api/v1/cameras", Action::ListCameras, nothing, list).add(
+        Method::POST,
+        "/api/v1/cameras/{id}/move",
+        Action::Administer,
+        read_move,
+        give,
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoveForm {
+    /// The box it belongs to from now on.
+    edge: String,
+}
+
+fn read_move(_: &Web, asked: &mut Request, raw: &Raw) -> Result<(CameraId, EdgeId), Problem> {
+    let camera = raw.name::<CameraId>("id")?;
+    asked.cameras = vec![camera];
+    Ok((camera, input::id("edge", &raw.json::<MoveForm>()?.edge)?))
+}
+
+async fn give(call: Call<(CameraId, EdgeId)>) -> Result<Response, Problem> {
+    let (camera, edge) = call.input;
+    let moved = call.web.hub.fleet.move_camera(camera, edge).await;
+    moved.map_err(|e| Problem::of("move a camera", e.kind(), &e))?;
+    call.pass.close(1, 0).await;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn list(call: Call<()>) -> Result<Response, Problem> {

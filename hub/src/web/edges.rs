@@ -16,8 +16,8 @@ use std::time::Duration;
 
 const MAX_SITE_CHARACTERS: usize = 200;
 /// A token travels to a cabinet on paper or in a message.
-const DEFAULT_MINUTES: u64 = 24 * 60;
-const MAX_MINUTES: u64 = 7 * 24 * 60;
+const DEFAULT_TERM: Duration = Duration::from_secs(24 * 3_600);
+const LONGEST_TERM: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 pub(super) fn add(routes: Routes) -> Routes {
     let read_id = |_: &Web, _: &mut Request, raw: &Raw| raw.name::<EdgeId>("id");
@@ -59,27 +59,53 @@ async fn list(call: Call<()>) -> Result<Response, Problem> {
 #[serde(deny_unknown_fields)]
 struct TokenForm {
     site_name: String,
-    valid_minutes: Option<u64>,
+    /// `90s`, `15m`, `24h`.
+    valid: Option<String>,
 }
 
-fn read_token(_: &Web, _: &mut Request, raw: &Raw) -> Result<TokenForm, Problem> {
+/// What a token is for, and how long it may be used.
+struct TokenWanted {
+    site_name: String,
+    term: Duration,
+}
+
+fn read_token(_: &Web, _: &mut Request, raw: &Raw) -> Result<TokenWanted, Problem> {
     let form: TokenForm = raw.json()?;
     let length = form.site_name.trim().chars().count();
     if !(1..=MAX_SITE_CHARACTERS).contains(&length) || form.site_name.chars().any(char::is_control) {
         return Err(Problem::field("site_name", format!("name the site, 1 to {MAX_SITE_CHARACTERS} characters")));
     }
-    if form.valid_minutes.is_some_and(|minutes| !(1..=MAX_MINUTES).contains(&minutes)) {
-        return Err(Problem::field("valid_minutes", format!("1 to {MAX_MINUTES} minutes")));
-    }
-    Ok(form)
+    let term = match &form.valid {
+        None => DEFAULT_TERM,
+        Some(text) => {
+            let wrong = || Problem::field("valid", "write how long, such as 90s, 15m or 24h; 1s to 168h");
+            term(text).filter(|term| (Duration::from_secs(1)..=LONGEST_TERM).contains(term)).ok_or_else(wrong)?
+        }
+    };
+    Ok(TokenWanted { site_name: form.site_name.trim().to_owned(), term })
 }
 
-async fn token(call: Call<TokenForm>) -> Result<Response, Problem> {
-    let minutes = call.input.valid_minutes.unwrap_or(DEFAULT_MINUTES);
-    let made = call.web.hub.fleet.new_token(call.input.site_name.trim(), Duration::from_secs(minutes * 60)).await;
+/// A whole number and its unit: `s`, `m`, `h` or `d`.
+fn term(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let number = text.strip_suffix(unit).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+}
+
+async fn token(call: Call<TokenWanted>) -> Result<Response, Problem> {
+    let TokenWanted { site_name, term } = &call.input;
+    let made = call.web.hub.fleet.new_token(site_name, *term).await;
     let token = made.map_err(|e| Problem::of("make a token", e.kind(), &e))?;
+    let answer = Json(json!({ "token": token, "valid_seconds": term.as_secs() }));
     call.pass.close(1, 0).await;
-    Ok((StatusCode::CREATED, Json(json!({ "token": token, "valid_minutes": minutes }))).into_response())
+    Ok((StatusCode::CREATED, answer).into_response())
 }
 
 async fn revoke(call: Call<EdgeId>) -> Result<Response, Problem> {
@@ -94,4 +120,23 @@ async fn release(call: Call<EdgeId>) -> Result<Response, Problem> {
     released.map_err(|e| Problem::of("release a box", e.kind(), &e))?;
     call.pass.close(1, 0).await;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_is_a_number_and_its_unit() {
+        let seconds = |text| term(text).map(|term| term.as_secs());
+        assert_eq!(
+            (seconds("90s"), seconds("15m"), seconds("24h"), seconds("7d")),
+            (Some(90), Some(900), Some(86_400), Some(604_800))
+        );
+        for wrong in
+            ["", "s", "15", "-1s", "+1s", "1.5h", "1w", "1 h", "99999999999999999999s", "9999999999999999d", "1µ"]
+        {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod administration;
 mod agreements;
 mod cameras;
 pub mod client;
+mod clock;
 mod edges;
 mod input;
 mod listen;

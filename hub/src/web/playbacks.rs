@@ -71,7 +71,7 @@ async fn open(call: Call<Wanted>) -> Result<Response, Problem> {
     let Call { web, pass, input: wanted, .. } = call;
     let hub = &web.hub;
     let (source, listing, kept) = if wanted.organisation == hub.organisation.id {
-        let listing = hub.playback.listing(wanted.camera, wanted.from, wanted.to).await;
+        let listing = hub.playback.listing(pass.request_id(), wanted.camera, wanted.from, wanted.to).await;
         let listing = listing.map_err(|e| Problem::of("play", e.kind(), &e))?;
         let kept = first_start(&listing).map(|start| kept_until(start, hub.config.retention_days));
         (Source::Own(wanted.camera), listing, kept)

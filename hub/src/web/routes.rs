@@ -3,7 +3,9 @@
 use super::input::Raw;
 use super::problem::Problem;
 use super::same_origin;
-use super::{Web, administration, agreements, cameras, edges, pages, partners, people, playbacks, register, searches};
+use super::{
+    Web, administration, agreements, cameras, clock, edges, pages, partners, people, playbacks, register, searches,
+};
 use super::{session, thumbnails};
 use crate::access::{Action, Pass, Principal, Request};
 use axum::Router;
@@ -189,6 +191,7 @@ pub(super) fn all(web: Arc<Web>) -> Routes {
         agreements::add,
         register::add,
         administration::add,
+        clock::add,
     ] {
         routes = add(routes);
     }

@@ -61,7 +61,7 @@ impl Viewing {
     pub async fn init(&self, hub: &Hub, stream: Stream, run: RunId) -> Result<Bytes, Problem> {
         match &self.source {
             Source::Own(camera) => {
-                let init = hub.playback.init(*camera, stream, run).await;
+                let init = hub.playback.init(self.pass.request_id(), *camera, stream, run).await;
                 init.map_err(|e| Problem::of("play", e.kind(), &e))
             }
             Source::Partner(playback) => {
@@ -74,7 +74,7 @@ impl Viewing {
         match &self.source {
             Source::Own(camera) => {
                 let zero = WallTime(self.listing.zero_us);
-                let group = hub.playback.group(*camera, stream, run, first, last, zero).await;
+                let group = hub.playback.group(self.pass.request_id(), *camera, stream, run, (first, last), zero).await;
                 group.map_err(|e| Problem::of("play", e.kind(), &e))
             }
             Source::Partner(playback) => playback

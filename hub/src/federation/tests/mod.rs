@@ -23,5 +23,6 @@ pub fn identity(number: u8) -> Identity {
         long_term: key(1),
         hub: key(2),
         register: key(3),
+        made_now: true,
     }
 }

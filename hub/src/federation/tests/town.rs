@@ -113,7 +113,13 @@ impl Owner for Holdings {
         Box::pin(async move { Ok(found.map(picture)) })
     }
 
-    fn listing(&self, camera: CameraId, from: WallTime, to: WallTime) -> BoxFuture<'_, Result<Listing, NotReleased>> {
+    fn listing(
+        &self,
+        _: RequestId,
+        camera: CameraId,
+        from: WallTime,
+        to: WallTime,
+    ) -> BoxFuture<'_, Result<Listing, NotReleased>> {
         let groups = (from.0..to.0).step_by(GROUP_US as usize).enumerate().map(|(at, start_us)| GroupListing {
             run_id: run_of(camera).into(),
             first: at as u64 * 2,
@@ -126,12 +132,13 @@ impl Owner for Holdings {
         Box::pin(async move { Ok(Listing { zero_us: from.0, variants: vec![variant], ..Default::default() }) })
     }
 
-    fn init(&self, _: CameraId, _: Stream, _: RunId) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
+    fn init(&self, _: RequestId, _: CameraId, _: Stream, _: RunId) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
         Box::pin(async { Ok(Bytes::from_static(b"ftyp moov")) })
     }
 
     fn group(
         &self,
+        _: RequestId,
         camera: CameraId,
         _: Stream,
         _: RunId,

@@ -26,7 +26,7 @@ async fn a_token_enrols_one_box_once() {
     assert!(used.message().contains("used already"), "{used}");
     assert!(wrong.message().contains("not one of this hub"), "{wrong}");
     assert_eq!(wrong.message(), nonsense.message());
-    assert!(expired.message().contains("past its term"), "{expired}");
+    assert!(expired.message().contains("expired"), "{expired}");
     let edges = stand.fleet.edges().await.unwrap();
     assert_eq!(edges.iter().map(|e| (e.id, e.site_name.as_str())).collect::<Vec<_>>(), [(enrolled.id, "Piazza")]);
     stand.close().await;
@@ -45,6 +45,57 @@ async fn a_bad_request_costs_no_token() {
 }
 
 #[tokio::test]
+async fn a_lost_answer_costs_no_second_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let token = secret(&stand.token(Duration::from_secs(60)).await);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let enrol = |key: &KeyPair| {
+        let request = EnrolRequest { token_secret: token.clone(), csr: csr(key), name: "palo".to_owned() };
+        let channel = stand.channel(None);
+        async move { EdgeClient::new(channel.await).enrol(request).await.map(tonic::Response::into_inner) }
+    };
+    let (first, again) = (enrol(&key).await.unwrap(), enrol(&key).await.unwrap());
+    assert_eq!((first.edge_id, 1), (again.edge_id, stand.fleet.edges().await.unwrap().len()));
+    let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    assert!(enrol(&other).await.err().unwrap().message().contains("used already"));
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_stranger_sends_no_more_than_a_request_weighs() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let mut client = EdgeClient::new(stand.channel(None).await);
+    for (bytes, refused_as) in [(60 << 10, Code::PermissionDenied), (70 << 10, Code::OutOfRange)] {
+        let request = EnrolRequest { name: "x".repeat(bytes), ..EnrolRequest::default() };
+        assert_eq!(client.enrol(request).await.err().unwrap().code(), refused_as, "{bytes}");
+    }
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_crowd_of_strangers_does_not_cut_off_a_box() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let mut session = enrolled.session(&stand, enrolled.hello(1, 0)).await.unwrap();
+    let mut crowd = Vec::new();
+    // Each holds its place once it has been answered.
+    let refused = loop {
+        let Ok(channel) = stand.connect(None).await else { break true };
+        let mut client = EdgeClient::new(channel);
+        match client.renew(RenewRequest::default()).await.err().map(|status| status.code()) {
+            Some(Code::Unauthenticated) if crowd.len() <= crate::rpc::places::STRANGERS => crowd.push(client),
+            code => break code != Some(Code::Unauthenticated),
+        }
+    };
+    assert!(refused, "{} strangers were let in", crowd.len());
+    session.welcome().await;
+    stand.close().await;
+}
+
+#[tokio::test]
 async fn an_expired_certificate_may_renew_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let stand = Stand::open(dir.path()).await;
@@ -52,13 +103,15 @@ async fn an_expired_certificate_may_renew_and_nothing_else() {
     assert!(enrolled.session(&stand, enrolled.hello(1, 0)).await.is_ok());
     stand.clock.advance_micros(3 * 365 * 86_400 * 1_000_000);
     let status = enrolled.session(&stand, enrolled.hello(1, 0)).await.err().unwrap();
-    assert!(
-        matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated | Code::DeadlineExceeded),
-        "{status}"
-    );
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    let nothing = tokio_stream::empty::<campanile_proto::edge::v1::DeliverUp>();
+    let status = enrolled.client(&stand).await.deliver(nothing).await.err().unwrap();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
     enrolled.renew(&stand).await.unwrap();
     let mut session = enrolled.session(&stand, enrolled.hello(1, 0)).await.unwrap();
     session.welcome().await;
+    // The control: with one that holds it gets in.
+    assert!(enrolled.client(&stand).await.deliver(tokio_stream::empty()).await.is_ok());
     stand.close().await;
 }
 
@@ -69,7 +122,8 @@ async fn a_certificate_of_another_authority_is_nobody() {
     let mut stranger = stand.enrolled().await;
     let identity = Identity::open(other.path(), "Comune di Prova", "").unwrap();
     let forger = Authority::open(other.path(), &identity, stand.clock.utc()).unwrap();
-    let forged = forger.issue(stranger.id, &csr(&stranger.key), stand.clock.utc()).unwrap();
+    let forged =
+        forger.issue(stranger.id, &authority::Request::read(&csr(&stranger.key)).unwrap(), stand.clock.utc()).unwrap();
     stranger.certificate = forged.to_vec();
     // TLS 1.3 tells the client only with its first read; either way no session opens.
     let certificate = pem("CERTIFICATE", &stranger.certificate);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::{Action, Pass, Principal, Request};
 use crate::fleet::FetchError;
 use crate::media::PlaybackError;
 use bytes::Bytes;
@@ -7,8 +8,8 @@ use campanile_proto::edge::v1::{
     CameraState, DeliverEnd, DeliverOpen, DeliverRecord, DeliverSegment, DeliverUp, Fetch, FetchRefused, SealingKeys,
     deliver_up, fetch::What,
 };
-use campanile_proto::federation::v1::Listing;
-use campanile_proto::ids::{CameraId, ObjectId, RunId, SegmentId};
+use campanile_proto::federation::v1::{Listing, Purpose};
+use campanile_proto::ids::{CameraId, ObjectId, RequestId, RunId, SegmentId};
 use campanile_proto::segment::{Link, PublicKey, SegmentKey, first_link, next_link};
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
@@ -160,9 +161,23 @@ async fn serve_footage(stand: &Stand, enrolled: &TestBox, recorded: Recorded) ->
     })
 }
 
-async fn list(stand: &Stand) -> Result<Listing, PlaybackError> {
+/// Somebody's access, in the register as long as it is held.
+async fn access(stand: &Stand) -> Pass {
     let now = stand.clock.utc();
-    stand.playback.listing(CAMERA, now.plus_micros(-57_500_000), now.plus_micros(-53_000_000)).await
+    let request = Request {
+        purpose: Some(Purpose::UrbanSecurity),
+        case_number: Some("12/2026".to_owned()),
+        cameras: vec![CAMERA],
+        interval: Some((now.plus_micros(-60_000_000), now)),
+        ..Request::new(Principal::Administrator { uid: 0 }, Action::Playback)
+    };
+    stand.door.enter(request).await.ok().unwrap()
+}
+
+async fn list(stand: &Stand) -> Result<Listing, PlaybackError> {
+    let (now, pass) = (stand.clock.utc(), access(stand).await);
+    let id = pass.request_id();
+    stand.playback.listing(id, CAMERA, now.plus_micros(-57_500_000), now.plus_micros(-53_000_000)).await
 }
 
 #[tokio::test]
@@ -171,17 +186,21 @@ async fn footage_is_listed_opened_and_put_on_one_time_line() {
     let stand = Stand::open(dir.path()).await;
     let enrolled = stand.enrolled().await;
     serve_footage(&stand, &enrolled, record(&stand, &enrolled, 10)).await;
-    let listing = list(&stand).await.unwrap();
+    let (listing, pass) = (list(&stand).await.unwrap(), access(&stand).await);
     let [main] = listing.variants.as_slice() else { panic!("{listing:?}") };
     assert_eq!((main.codecs.as_str(), main.width, main.height), ("avc1.64001F", 1280, 720));
     let seen: Vec<_> = main.groups.iter().map(|g| (g.first, g.last, g.duration_us, g.discontinuity)).collect();
     assert_eq!(seen, [(2, 3, 2_000_000, false), (4, 5, 2_000_000, false), (6, 7, 2_000_000, false)]);
     assert_eq!(listing.zero_us, main.groups[0].start_us);
-    assert_eq!(stand.playback.init(CAMERA, Stream::Main, RUN).await.unwrap(), init());
+    assert_eq!(stand.playback.init(pass.request_id(), CAMERA, Stream::Main, RUN).await.unwrap(), init());
     let mut decode_times = Vec::new();
     for group in &main.groups {
         let zero = WallTime(listing.zero_us);
-        let bytes = stand.playback.group(CAMERA, Stream::Main, RUN, group.first, group.last, zero).await.unwrap();
+        let bytes = stand
+            .playback
+            .group(pass.request_id(), CAMERA, Stream::Main, RUN, (group.first, group.last), zero)
+            .await
+            .unwrap();
         let mut rest = bytes.as_ref();
         while !rest.is_empty() {
             let moof = Moof::decode(&mut rest).unwrap();
@@ -204,8 +223,10 @@ async fn a_changed_record_breaks_the_chain_and_is_not_shown() {
     // Somebody puts one fragment's sealed bytes in the place of another's.
     recorded.records[4].payload = recorded.records[5].payload.clone();
     serve_footage(&stand, &enrolled, recorded).await;
-    let listing = list(&stand).await.unwrap();
-    let group = |first, last| stand.playback.group(CAMERA, Stream::Main, RUN, first, last, WallTime(listing.zero_us));
+    let (listing, pass) = (list(&stand).await.unwrap(), access(&stand).await);
+    let group = |first, last| {
+        stand.playback.group(pass.request_id(), CAMERA, Stream::Main, RUN, (first, last), WallTime(listing.zero_us))
+    };
     assert!(matches!(group(2, 3).await, Err(PlaybackError::Chain)));
     assert!(group(4, 5).await.is_ok());
     stand.close().await;
@@ -259,10 +280,180 @@ async fn footage_past_its_term_is_not_shown() {
     let stand = Stand::open(dir.path()).await;
     let enrolled = stand.enrolled().await;
     serve_footage(&stand, &enrolled, record(&stand, &enrolled, 10)).await;
-    let listing = list(&stand).await.unwrap();
-    let group = || stand.playback.group(CAMERA, Stream::Main, RUN, 2, 3, WallTime(listing.zero_us));
+    let (listing, pass) = (list(&stand).await.unwrap(), access(&stand).await);
+    let group =
+        || stand.playback.group(pass.request_id(), CAMERA, Stream::Main, RUN, (2, 3), WallTime(listing.zero_us));
     assert!(group().await.is_ok());
     stand.clock.advance_micros(169 * 3_600 * 1_000_000);
     assert!(matches!(group().await, Err(PlaybackError::Keeper(_) | PlaybackError::Expired)));
+    stand.close().await;
+}
+
+/// Reports its camera; its fetches are left to the test.
+async fn with_camera(stand: &Stand, enrolled: &TestBox) -> Session {
+    let mut session = enrolled.session(stand, enrolled.hello(1, 0)).await.unwrap();
+    let state = CameraState { camera_id: CAMERA.into(), ..CameraState::default() };
+    let (body, object_id) = (Some(Body::Camera(state)), ObjectId::from_u128(7).into());
+    session.report(Report { epoch: enrolled.epoch.into(), sequence: 1, object_id, revision: 1, body }).await;
+    session.hear_until(|heard| matches!(heard, Heard::Ack(_)).then_some(())).await;
+    session
+}
+
+async fn asked(session: &mut Session) -> Fetch {
+    let heard = session.hear_until(|heard| match heard {
+        Heard::Fetch(fetch) => Some(fetch.clone()),
+        _ => None,
+    });
+    heard.await
+}
+
+fn everything() -> Fetch {
+    let span = campanile_proto::edge::v1::TimeSpan { from_us: 0, to_us: i64::MAX };
+    Fetch { stream: Stream::Main.into(), what: Some(What::Span(span)), ..Fetch::default() }
+}
+
+/// What came, and how it ended.
+async fn drain(mut stream: crate::fleet::FetchStream) -> (usize, Option<FetchError>) {
+    let mut came = 0;
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(_) => came += 1,
+            Err(error) => return (came, Some(error)),
+        }
+    }
+    (came, None)
+}
+
+#[tokio::test]
+async fn no_footage_is_opened_without_an_open_entry_in_the_register() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    serve_footage(&stand, &enrolled, record(&stand, &enrolled, 10)).await;
+    let (listing, pass) = (list(&stand).await.unwrap(), access(&stand).await);
+    let id = pass.request_id();
+    let group = |id| stand.playback.group(id, CAMERA, Stream::Main, RUN, (2, 3), WallTime(listing.zero_us));
+    assert!(matches!(group(RequestId::ordered()).await, Err(PlaybackError::NotRegistered)));
+    assert!(group(id).await.is_ok());
+    pass.close(1, 1).await;
+    // Not from memory either.
+    assert!(matches!(group(id).await, Err(PlaybackError::NotRegistered)));
+    assert!(matches!(stand.playback.init(id, CAMERA, Stream::Main, RUN).await, Err(PlaybackError::NotRegistered)));
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_box_enrolled_anew_shows_what_its_revoked_self_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let before = stand.enrolled().await;
+    let recorded = record(&stand, &before, 10);
+    with_camera(&stand, &before).await;
+    let after = stand.enrolled().await;
+    stand.fleet.revoke(before.id).await.unwrap();
+    serve_footage(&stand, &after, recorded).await;
+    assert_eq!(stand.catalog.owner(CAMERA), Some(after.id));
+    let (listing, pass) = (list(&stand).await.unwrap(), access(&stand).await);
+    let group = |first| {
+        stand.playback.group(
+            pass.request_id(),
+            CAMERA,
+            Stream::Main,
+            RUN,
+            (first, first + 1),
+            WallTime(listing.zero_us),
+        )
+    };
+    assert!(group(2).await.is_ok());
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn what_a_stranger_sealed_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let (one, other) = (stand.enrolled().await, stand.enrolled().await);
+    serve_footage(&stand, &one, record(&stand, &other, 10)).await;
+    assert!(matches!(list(&stand).await, Err(PlaybackError::Foreign)));
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_delivery_cut_off_by_a_revocation_is_no_complete_listing() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let recorded = record(&stand, &enrolled, 3);
+    let mut session = with_camera(&stand, &enrolled).await;
+    let client = enrolled.client(&stand).await;
+    for revoked in [false, true] {
+        let mut stream = stand.fleet.fetch(CAMERA, everything()).unwrap();
+        let mut messages = recorded.answer(&asked(&mut session).await);
+        let end = messages.pop().unwrap();
+        let (up, wire) = mpsc::channel(64);
+        for message in messages {
+            up.send(message).await.unwrap();
+        }
+        let _down = client.clone().deliver(ReceiverStream::new(wire)).await.unwrap();
+        assert!(stream.next().await.unwrap().is_ok());
+        match revoked {
+            false => up.send(end).await.unwrap(),
+            true => stand.fleet.revoke(enrolled.id).await.unwrap(),
+        }
+        let ended = drain(stream).await.1;
+        assert_eq!(matches!(ended, Some(FetchError::Broken(_))), revoked, "{ended:?}");
+    }
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_delivery_opened_before_a_revocation_brings_nothing_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let recorded = record(&stand, &enrolled, 3);
+    let mut session = with_camera(&stand, &enrolled).await;
+    let stream = stand.fleet.fetch(CAMERA, everything()).unwrap();
+    let messages = recorded.answer(&asked(&mut session).await);
+    let (up, wire) = mpsc::channel(64);
+    let mut down = enrolled.client(&stand).await.deliver(ReceiverStream::new(wire)).await.unwrap().into_inner();
+    stand.fleet.revoke(enrolled.id).await.unwrap();
+    for message in messages {
+        let _ = up.send(message).await;
+    }
+    assert_eq!(drain(stream).await.0, 0);
+    // The hub cancels it without having asked for a byte.
+    use campanile_proto::edge::v1::deliver_down::Message;
+    while let Ok(Some(message)) = down.message().await {
+        assert!(!matches!(message.message, Some(Message::WindowBytes(_))), "{message:?}");
+    }
+    stand.close().await;
+}
+
+#[tokio::test]
+async fn a_box_that_ignores_its_window_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let recorded = record(&stand, &enrolled, 1);
+    let mut session = with_camera(&stand, &enrolled).await;
+    let client = enrolled.client(&stand).await;
+    for (records, cut) in [(8_usize, false), (60, true)] {
+        let stream = stand.fleet.fetch(CAMERA, everything()).unwrap();
+        let mut messages = recorded.answer(&asked(&mut session).await);
+        let (end, mut record) = (messages.pop().unwrap(), messages.pop().unwrap());
+        if let Some(deliver_up::Message::Record(record)) = &mut record.message {
+            record.payload = vec![0; 1 << 20].into();
+        }
+        messages.extend(std::iter::repeat_n(record, records));
+        messages.push(end);
+        let deliver = client.clone().deliver(tokio_stream::iter(messages)).await;
+        // Nobody reads until the hub has done with the delivery.
+        let mut down = deliver.unwrap().into_inner();
+        while let Ok(Some(_)) = down.message().await {}
+        let (came, ended) = drain(stream).await;
+        assert_eq!(matches!(ended, Some(FetchError::Broken(_))), cut, "{ended:?}");
+        assert!(came < 24, "{came} records of 1 MiB were taken in");
+    }
     stand.close().await;
 }

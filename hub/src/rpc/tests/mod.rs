@@ -40,6 +40,7 @@ struct Stand {
     authority: Arc<Authority>,
     fleet: Fleet,
     playback: Playback,
+    door: Door,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -79,18 +80,19 @@ impl Stand {
             terms,
         };
         let fleet = Fleet::open(dir, parts).await.unwrap();
-        let playback = Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), clock.clone(), 7);
+        let playback =
+            Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), door.clone(), clock.clone(), 7);
         let served = Served {
             authority: authority.clone(),
             names: vec![address.clone()],
             clock: clock.clone(),
-            edge: EdgeService::new(fleet.clone(), door, clock.clone()),
+            edge: EdgeService::new(fleet.clone(), door.clone(), clock.clone()),
             federation: None,
         };
         let stop = CancellationToken::new();
         let serving = serve(listener, served, stop.clone());
         let task = tokio::spawn(async move { serving.await.unwrap() });
-        Self { dir: dir.to_owned(), address, clock, catalog, authority, fleet, playback, stop, task }
+        Self { dir: dir.to_owned(), address, clock, catalog, authority, fleet, playback, door, stop, task }
     }
 
     /// Returns once the catalogue's file is closed, so that it can be put aside.
@@ -109,6 +111,10 @@ impl Stand {
 
     /// A connection that shows `identity`, if any.
     async fn channel(&self, identity: Option<tonic::transport::Identity>) -> Channel {
+        self.connect(identity).await.unwrap()
+    }
+
+    async fn connect(&self, identity: Option<tonic::transport::Identity>) -> Result<Channel, tonic::transport::Error> {
         let authority = pem("CERTIFICATE", self.authority.certificate());
         let mut tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(authority))
@@ -117,7 +123,7 @@ impl Stand {
             tls = tls.identity(identity);
         }
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap().connect().await
     }
 
     async fn token(&self, valid_for: Duration) -> String {

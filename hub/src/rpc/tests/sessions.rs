@@ -241,3 +241,37 @@ async fn a_restored_older_catalogue_asks_for_a_replay_until_it_is_settled() {
         .await;
     stand.close().await;
 }
+
+#[tokio::test]
+async fn a_box_that_holds_newer_keys_than_a_restored_ring_gets_keys_it_will_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let ours = generation(enrolled.response.keys.as_ref().unwrap());
+    let mut other = stand.enrolled().await.session(&stand, enrolled.hello(1, 0)).await.unwrap();
+    other.welcome().await;
+    // The control: whoever holds ours is told nothing.
+    let same = Hello { key_generation: ours, ..enrolled.hello(1, 0) };
+    let mut session = enrolled.session(&stand, same).await.unwrap();
+    session
+        .hear_until(|heard| {
+            assert!(!matches!(heard, Heard::Keys(_)), "keys that the box has");
+            matches!(heard, Heard::Desired(_)).then_some(())
+        })
+        .await;
+    let newer = Hello { key_generation: ours + 5, ..enrolled.hello(1, 0) };
+    let mut session = enrolled.session(&stand, newer).await.unwrap();
+    for session in [&mut session, &mut other] {
+        let delivered = session.hear_until(|heard| match heard {
+            Heard::Keys(keys) => Some(generation(keys)).filter(|delivered| *delivered > ours + 5),
+            _ => None,
+        });
+        delivered.await;
+    }
+    stand.close().await;
+}
+
+fn generation(keys: &campanile_proto::edge::v1::SignedKeys) -> u32 {
+    let keys: campanile_proto::edge::v1::SealingKeys = prost::Message::decode(keys.payload.clone()).unwrap();
+    keys.generation
+}

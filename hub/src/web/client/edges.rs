@@ -13,8 +13,9 @@ pub enum Edges {
         /// The site the box is for.
         #[arg(long)]
         name: String,
-        #[arg(long)]
-        valid_minutes: Option<u64>,
+        /// How long it can be used, such as 90s, 15m or 24h; a day when not given, a week at most.
+        #[arg(long, value_name = "DURATION")]
+        valid: Option<String>,
         #[command(flatten)]
         target: Target,
     },
@@ -48,8 +49,8 @@ impl Edges {
                 ];
                 show::rows(target.json, &answer["edges"], &columns);
             }
-            Self::Token { name, valid_minutes, target } => {
-                let body = json!({ "site_name": name, "valid_minutes": valid_minutes });
+            Self::Token { name, valid, target } => {
+                let body = json!({ "site_name": name, "valid": valid });
                 let answer = Connection::open(&target).await?.post("/api/v1/edges/tokens", &body).await?;
                 println!("{}", if target.json { answer.to_string() } else { show::text(&answer["token"]) });
             }

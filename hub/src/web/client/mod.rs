@@ -5,6 +5,8 @@
 //! Invariant: a password comes from a file only its owner reads, never from the command line.
 
 mod agreements;
+mod cameras;
+mod clock;
 mod connection;
 mod edges;
 mod pin;
@@ -69,8 +71,11 @@ pub enum Command {
     Search(search::Search),
     /// Save an interval of one camera as a fragmented MP4 file.
     Play(play::Play),
-    /// List cameras, ours and those partners let us use.
-    Cameras(Plain),
+    /// List cameras, ours and those partners let us use; or move one of ours to another box.
+    Cameras(cameras::Cameras),
+    /// The hub's clock: show, confirm.
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// Boxes: list, token, revoke, release.
     #[command(subcommand)]
     Edges(edges::Edges),
@@ -152,7 +157,8 @@ pub async fn command(command: Command) -> ExitCode {
     let done = match command {
         Command::Search(search) => search.run().await,
         Command::Play(play) => play.run().await,
-        Command::Cameras(plain) => cameras(&plain.target).await,
+        Command::Cameras(cameras) => cameras.run().await,
+        Command::Clock(clock) => clock.run().await,
         Command::Edges(edges) => edges.run().await,
         Command::Partners(partners) => partners.run().await,
         Command::Agreements(agreements) => agreements.run().await,
@@ -167,13 +173,6 @@ pub async fn command(command: Command) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-async fn cameras(target: &Target) -> Done {
-    let answer = Connection::open(target).await?.get("/api/v1/cameras").await?;
-    let columns = [("organisation", "ORGANISATION"), ("name", "CAMERA"), ("site", "SITE"), ("id", "ID")];
-    show::rows(target.json, &answer["cameras"], &columns);
-    Ok(())
 }
 
 async fn status(target: &Target) -> Done {
@@ -192,6 +191,9 @@ async fn status(target: &Target) -> Done {
     println!("partners     {}, {} agreements in force", answer["partners"], answer["agreements_live"]);
     println!("register     {} entries, root {}", answer["register"]["size"], text(&answer["register"]["root"]));
     println!("kept for     {} days", answer["retention_days"]);
+    for alarm in answer["alarms"].as_array().into_iter().flatten() {
+        println!("ALARM        {} ({})", text(&alarm["sentence"]), text(&alarm["code"]));
+    }
     Ok(())
 }
 
