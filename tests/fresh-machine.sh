@@ -12,7 +12,9 @@ chroot=
 
 unmount() {
     [ -n "$chroot" ] || return 0
-    for mounted in proc dev sys; do umount -R "$chroot/$mounted" 2>/dev/null || true; done
+    for mounted in proc dev sys; do
+        umount -R "$chroot/$mounted" 2>/dev/null || umount -R -l "$chroot/$mounted" 2>/dev/null || true
+    done
 }
 cleanup() {
     unmount
