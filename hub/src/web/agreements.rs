@@ -139,7 +139,10 @@ async fn all_cameras(web: &Web) -> Result<Vec<CameraId>, Problem> {
     let cameras = web.hub.catalog.cameras().await.map_err(|e| Problem::of("list cameras", e.kind(), &e))?;
     let present: Vec<CameraId> = cameras.iter().filter(|camera| !camera.removed).map(|camera| camera.id).collect();
     if present.is_empty() {
-        return Err(Problem::field("cameras", "no box of this town has reported a camera yet; wait for one, or name them"));
+        return Err(Problem::field(
+            "cameras",
+            "no box of this town has reported a camera yet; wait for one, or name them",
+        ));
     }
     Ok(present)
 }

@@ -1,7 +1,11 @@
 //! What a person may set about a hub. `RawConfig` mirrors the file; `check` turns it into `Config`, which
 //! holds valid values only, or into every problem at once.
 
-use serde::Deserialize;
+mod read;
+
+pub use read::Problem;
+
+use read::{Problems, Section};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +15,8 @@ pub const EXIT_BAD_CONFIG: i32 = 64;
 /// Retention longer than this is not lawful for urban security (168 h from capture).
 const MAX_RETENTION_DAYS: u32 = 7;
 const MAX_NAME_CHARS: usize = 200;
+const DATA_DIR_REMEDY: &str = "write the whole path, such as \"/var/lib/campanile-hub\"";
+const NAME_REMEDY: &str = "write the name people know it by";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -55,14 +61,6 @@ pub enum WebTls {
     PlainBehindProxy,
 }
 
-/// One thing wrong with the file, by key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    pub key: String,
-    pub problem: String,
-    pub remedy: String,
-}
-
 /// Everything wrong with the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigProblems {
@@ -80,39 +78,27 @@ impl fmt::Display for ConfigProblems {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The file as it is written; none where a key that must be there is not, or holds something else.
 struct RawConfig {
-    config_version: u32,
-    data_dir: PathBuf,
+    config_version: Option<u32>,
+    data_dir: Option<PathBuf>,
     organisation: RawOrganisation,
-    #[serde(default)]
     rpc: RawRpc,
-    #[serde(default)]
     web: RawWeb,
-    #[serde(default)]
     retention: RawRetention,
-    #[serde(default = "default_time_zone")]
     time_zone: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawOrganisation {
-    name: String,
-    #[serde(default)]
+    name: Option<String>,
     ipa_code: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct RawRpc {
     listen: String,
     advertise: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct RawWeb {
     listen: String,
     tls: String,
@@ -121,54 +107,67 @@ struct RawWeb {
     public_names: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct RawRetention {
     days: u32,
 }
 
-fn default_time_zone() -> String {
-    "Europe/Rome".to_owned()
-}
-
-impl Default for RawRpc {
-    fn default() -> Self {
-        Self { listen: "127.0.0.1:7843".to_owned(), advertise: Vec::new() }
+impl RawConfig {
+    fn read(mut file: Section, problems: &mut Problems) -> Self {
+        let read = Self {
+            config_version: file.demand("config_version", "set it to 1", problems, Section::number),
+            data_dir: file.demand("data_dir", DATA_DIR_REMEDY, problems, Section::path),
+            time_zone: file.text("time_zone", problems).unwrap_or_else(|| "Europe/Rome".to_owned()),
+            organisation: RawOrganisation::read(file.section("organisation", problems), problems),
+            rpc: RawRpc::read(file.section("rpc", problems), problems),
+            web: RawWeb::read(file.section("web", problems), problems),
+            retention: RawRetention::read(file.section("retention", problems), problems),
+        };
+        file.end(problems);
+        read
     }
 }
 
-impl Default for RawWeb {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:7880".to_owned(),
-            tls: "own".to_owned(),
-            certificate: None,
-            key: None,
-            public_names: Vec::new(),
-        }
+impl RawOrganisation {
+    fn read(mut section: Section, problems: &mut Problems) -> Self {
+        let read = Self {
+            name: section.demand("name", NAME_REMEDY, problems, Section::text),
+            ipa_code: section.text("ipa_code", problems).unwrap_or_default(),
+        };
+        section.end(problems);
+        read
     }
 }
 
-impl Default for RawRetention {
-    fn default() -> Self {
-        Self { days: MAX_RETENTION_DAYS }
+impl RawRpc {
+    fn read(mut section: Section, problems: &mut Problems) -> Self {
+        let read = Self {
+            listen: section.text("listen", problems).unwrap_or_else(|| "127.0.0.1:7843".to_owned()),
+            advertise: section.texts("advertise", problems).unwrap_or_default(),
+        };
+        section.end(problems);
+        read
     }
 }
 
-/// Collects what is wrong.
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Problem { key: key.to_owned(), problem: problem.into(), remedy: remedy.into() });
+impl RawWeb {
+    fn read(mut section: Section, problems: &mut Problems) -> Self {
+        let read = Self {
+            listen: section.text("listen", problems).unwrap_or_else(|| "127.0.0.1:7880".to_owned()),
+            tls: section.text("tls", problems).unwrap_or_else(|| "own".to_owned()),
+            certificate: section.path("certificate", problems),
+            key: section.path("key", problems),
+            public_names: section.texts("public_names", problems).unwrap_or_default(),
+        };
+        section.end(problems);
+        read
     }
+}
 
-    fn address(&mut self, key: &str, text: &str) -> SocketAddr {
-        text.parse().unwrap_or_else(|_| {
-            self.add(key, format!("\"{text}\" is not an address with a port"), "write it as \"127.0.0.1:7843\"");
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        })
+impl RawRetention {
+    fn read(mut section: Section, problems: &mut Problems) -> Self {
+        let read = Self { days: section.number("days", problems).unwrap_or(MAX_RETENTION_DAYS) };
+        section.end(problems);
+        read
     }
 }
 
@@ -185,35 +184,30 @@ pub fn load(path: &Path) -> Result<Config, ConfigProblems> {
 
 /// Checks the text of a configuration.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
-    match toml::from_str::<RawConfig>(text) {
-        Ok(raw) => check(raw),
-        Err(error) => {
-            let key = error.span().map_or_else(
-                || "(file)".to_owned(),
-                |span| {
-                    format!(
-                        "line {}",
-                        text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count() + 1
-                    )
-                },
-            );
-            let remedy = "see configs/hub.toml, where every key is shown with its default".to_owned();
-            Err(vec![Problem { key, problem: error.message().to_owned(), remedy }])
-        }
+    let table = read::table(text).map_err(|problem| vec![problem])?;
+    let mut problems = Problems::default();
+    let raw = RawConfig::read(Section::root(table), &mut problems);
+    let config = check(raw, &mut problems);
+    match config {
+        Some(config) if problems.0.is_empty() => Ok(config),
+        _ => Err(problems.0),
     }
 }
 
-fn check(raw: RawConfig) -> Result<Config, Vec<Problem>> {
-    let mut problems = Problems::default();
-    if raw.config_version != 1 {
-        problems.add("config_version", format!("{} is not known to this version", raw.config_version), "set it to 1");
+/// None when something that must be there is not; that was noted.
+fn check(raw: RawConfig, problems: &mut Problems) -> Option<Config> {
+    if let Some(version) = raw.config_version.filter(|version| *version != 1) {
+        problems.add("config_version", format!("{version} is not known to this version"), "set it to 1");
     }
-    if !raw.data_dir.is_absolute() {
-        problems.add("data_dir", "is not an absolute path", "write the whole path, such as /var/lib/campanile-hub");
+    if raw.data_dir.as_ref().is_some_and(|path| !path.is_absolute()) {
+        problems.add("data_dir", "is not an absolute path", DATA_DIR_REMEDY);
     }
-    let name = raw.organisation.name.trim().to_owned();
-    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-        problems.add("organisation.name", "is empty, too long or not plain text", "write the name people know it by");
+    let name = raw.organisation.name.map(|name| name.trim().to_owned());
+    let is_plain = |name: &String| {
+        !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control)
+    };
+    if name.as_ref().is_some_and(|name| !is_plain(name)) {
+        problems.add("organisation.name", "is empty, too long or not plain text", NAME_REMEDY);
     }
     let ipa_code = raw.organisation.ipa_code.trim().to_owned();
     if ipa_code.len() > 20 || !ipa_code.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
@@ -234,7 +228,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<Problem>> {
             );
         }
     }
-    let web = check_web(raw.web, &mut problems);
+    let web = check_web(raw.web, problems);
     if !(1..=MAX_RETENTION_DAYS).contains(&raw.retention.days) {
         problems.add(
             "retention.days",
@@ -245,12 +239,9 @@ fn check(raw: RawConfig) -> Result<Config, Vec<Problem>> {
     if jiff::tz::TimeZone::get(&raw.time_zone).is_err() {
         problems.add("time_zone", format!("\"{}\" is not a time zone", raw.time_zone), "write \"Europe/Rome\"");
     }
-    if !problems.0.is_empty() {
-        return Err(problems.0);
-    }
-    Ok(Config {
-        data_dir: raw.data_dir,
-        organisation: OrganisationConfig { name, ipa_code },
+    Some(Config {
+        data_dir: raw.data_dir?,
+        organisation: OrganisationConfig { name: name?, ipa_code },
         rpc_listen,
         rpc_advertise: raw.rpc.advertise,
         web,
@@ -303,7 +294,7 @@ fn check_web(raw: RawWeb, problems: &mut Problems) -> WebConfig {
 mod tests {
     use super::*;
 
-    const SHIPPED: &str = include_str!("../../configs/hub.toml");
+    const SHIPPED: &str = include_str!("../../../configs/hub.toml");
 
     #[test]
     fn the_shipped_file_parses() {
@@ -341,9 +332,44 @@ mod tests {
         assert_eq!(keys, expected);
     }
 
+    fn keys(text: &str) -> Vec<String> {
+        let mut keys: Vec<_> = parse(text).unwrap_err().into_iter().map(|problem| problem.key).collect();
+        keys.sort();
+        keys
+    }
+
     #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let problems = parse("config_version = 1\nretention_day = 3\n").unwrap_err();
-        assert_eq!(problems[0].key, "line 2", "{problems:?}");
+    fn an_unknown_key_hides_no_other_problem() {
+        let text = "config_version = 1\ndata_dir = ''\nretention_days = 9\n[organisation]\nname = ''\n";
+        assert_eq!(keys(text), ["data_dir", "organisation.name", "retention_days"]);
+    }
+
+    #[test]
+    fn keys_that_are_missing_unknown_or_of_another_type_are_named_by_their_path() {
+        let text = "data_dir = 7\ntime_zone = true\n[organisation]\nipa_code = []\n[rpc]\nadvertise = [1]\nport = 1\n\
+                    [web]\nlisten = 80\n[web.proxy]\nname = 'x'\n[retention]\ndays = -1\n[other]\nkey = 1";
+        let expected = [
+            "config_version",
+            "data_dir",
+            "organisation.ipa_code",
+            "organisation.name",
+            "other",
+            "retention.days",
+            "rpc.advertise",
+            "rpc.port",
+            "time_zone",
+            "web.listen",
+            "web.proxy",
+        ];
+        assert_eq!(keys(text), expected);
+        assert_eq!(
+            keys("organisation = 'Prato'\nweb = 1"),
+            ["config_version", "data_dir", "organisation", "organisation.name", "web"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named_with_its_line() {
+        assert_eq!(keys("config_version = 1\nretention_day 3\n"), ["line 2"]);
     }
 }
