@@ -205,7 +205,7 @@ async fn supervise(
 }
 
 /// Opens every store and makes the parts.
-async fn open(
+pub(crate) async fn open(
     config: Config,
     clock: Arc<dyn Clock>,
     advertise: Vec<String>,

@@ -13,6 +13,8 @@ mod methods;
 mod password;
 mod people;
 mod policy;
+#[cfg(test)]
+mod shutter;
 
 pub use ask::{Action, Decision, Principal, Refusal, Request};
 pub use decide::{CLOCK_SLACK_US, decide, stands};
@@ -21,3 +23,5 @@ pub use methods::{METHODS, action_of_method};
 pub use password::Password;
 pub use people::{People, PeopleError, Session};
 pub use policy::{AGREEMENT_SCHEMA, LiveAgreement, Policy};
+#[cfg(test)]
+pub use shutter::Shutter;

@@ -55,7 +55,7 @@ struct Lease {
 }
 
 /// What was sent of one stream against what can have been viewed since the last jump.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Ahead {
     jumped: Option<MonoTime>,
     next: usize,
@@ -94,6 +94,21 @@ impl Terms {
             }
         }
         Self { partner, access, camera, zero: WallTime(listing.zero_us), groups, runs }
+    }
+
+    /// Where a part that was listed lies; an init section lies nowhere.
+    fn place(&self, stream: Stream, run: RunId, part: Part) -> Result<Option<Place>, Refusal> {
+        let place = match part {
+            Part::Init => self.runs.contains(&(stream, run)).then_some(None),
+            Part::Group { first, last } => self.groups.get(&(stream, run, first, last)).copied().map(Some),
+        };
+        place.ok_or_else(|| refuse::not_granted(""))
+    }
+
+    /// The time of a part that was listed, when it is a group.
+    pub fn time(&self, stream: Stream, run: RunId, part: Part) -> Result<Option<(WallTime, WallTime)>, Refusal> {
+        let time = |place: Place| (place.start, place.start.plus_micros(place.duration_us.max(1)));
+        Ok(self.place(stream, run, part)?.map(time))
     }
 }
 
@@ -153,25 +168,21 @@ impl Leases {
         })
     }
 
-    /// Whether this part lies in the leased interval and not too far ahead; its time when it is a group.
+    /// Whether a group may be sent now, or lies too far ahead of the viewer. If it may, it counts as sent.
     pub fn admit(
         &self,
         leased: &Leased,
         partner: OrganisationId,
         (stream, run, part): (Stream, RunId, Part),
         now: MonoTime,
-    ) -> Result<Option<(WallTime, WallTime)>, Refusal> {
-        let outside = || refuse::not_granted("");
+    ) -> Result<(), Refusal> {
         with_live(&mut self.locked(), leased, partner, now, |lease| {
-            let Part::Group { first, last } = part else {
-                return if lease.terms.runs.contains(&(stream, run)) { Ok(None) } else { Err(outside()) };
-            };
-            let place = *lease.terms.groups.get(&(stream, run, first, last)).ok_or_else(outside)?;
+            let Some(place) = lease.terms.place(stream, run, part)? else { return Ok(()) };
             if !lease.ahead.entry(stream).or_default().allows(place, now) {
                 let sentence = "at most 30 s of viewing are sent ahead; ask again a little later";
                 return Err(refusal(refuse::TOO_FAR_AHEAD, sentence));
             }
-            Ok(Some((place.start, place.start.plus_micros(place.duration_us.max(1)))))
+            Ok(())
         })
     }
 
@@ -208,6 +219,19 @@ impl Leases {
         leases.retain(|_, lease| lease.ended.is_none() || now - lease.expires < REMEMBERED_US);
         let over = leases.values_mut().filter(|lease| now >= lease.expires);
         over.filter_map(|lease| lease.end(refuse::EXPIRED)).collect()
+    }
+
+    /// Everything that distinguishes the leases there are.
+    #[cfg(test)]
+    pub fn states(&self) -> Vec<String> {
+        let leases = self.locked();
+        let state = |(id, lease): (&LeaseId, &Lease)| {
+            let Lease { expires, renewed, ahead, items, bytes, ended, .. } = lease;
+            format!("{id} {expires:?} {renewed:?} {ahead:?} {items} {bytes} {ended:?}")
+        };
+        let mut states: Vec<String> = leases.iter().map(state).collect();
+        states.sort();
+        states
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<LeaseId, Lease>> {

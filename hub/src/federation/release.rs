@@ -16,7 +16,6 @@ use campanile_proto::federation::v1::{
 };
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
-use campanile_proto::types::v1::Act;
 use std::sync::Arc;
 
 /// Of one part of a group: half a MiB, so that a revocation acts between two.
@@ -37,8 +36,7 @@ impl Asked<'_> {
             Ok(access) => access,
             Err(refusal) => {
                 let who = Principal::Partner { organisation: self.partner.id }.label();
-                let act = action.act().unwrap_or(Act::Unspecified);
-                self.owner.note_refused(act, who, refusal.code.clone()).await;
+                self.owner.note_refused(action.refused_act(), who, refusal.code.clone()).await;
                 return Err(refusal);
             }
         };
@@ -171,13 +169,9 @@ impl Asked<'_> {
         let wire: LeaseRequest = request::open(self.envelope)?;
         let (stream, run, part) = request::check_part(&wire)?;
         let (leased, terms) = self.leased(&wire)?;
-        let admitted = self.federation.leases.admit(
-            &leased,
-            self.partner.id,
-            (stream, run, part),
-            self.federation.clock.mono(),
-        )?;
-        self.decide_again(&terms, admitted).await?;
+        self.decide_again(&terms, terms.time(stream, run, part)?).await?;
+        let now = self.federation.clock.mono();
+        self.federation.leases.admit(&leased, self.partner.id, (stream, run, part), now)?;
         let media = match part {
             Part::Init => self.owner.init(terms.camera, stream, run).await,
             Part::Group { first, last } => self.owner.group(terms.camera, stream, run, (first, last), terms.zero).await,
@@ -218,6 +212,8 @@ impl Asked<'_> {
         let wire: LeaseRequest = request::open(self.envelope)?;
         let now = self.federation.clock.utc();
         let leased = request::check_leased(&wire, self.partner.id, self.federation.identity.id, now)?;
+        let by = Principal::Partner { organisation: self.partner.id };
+        self.owner.enter(Request::new(by, Action::PartnerClose)).await?.close(0, 0).await;
         if let Some(ended) = self.federation.leases.close(&leased, self.partner.id) {
             ended.close().await;
         }

@@ -56,6 +56,7 @@ impl Service {
         partner: Partner,
         envelope: SignedEnvelope,
         keys: (&bytes::Bytes, &bytes::Bytes),
+        action: Action,
         release: Release,
     ) -> Result<Response<Chunks>, Status> {
         let (mut reply, chunks) = self.federation.0.answer_to(keys.0, keys.1)?;
@@ -63,6 +64,8 @@ impl Service {
         let (federation, owner) = (self.federation.clone(), self.owner.clone());
         tokio::spawn(async move {
             let Some(_place) = place else {
+                let who = self::partner(&partner).label();
+                owner.note_refused(action.refused_act(), who, refuse::BUSY.to_owned()).await;
                 return reply.refuse(refuse::refusal(refuse::BUSY, "too many requests at once")).await;
             };
             let asked = Asked { federation: &federation.0, owner: &owner, partner: &partner, envelope: &envelope };
@@ -121,27 +124,29 @@ impl Wire for Service {
     async fn search(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<AccessRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| Box::pin(asked.search(reply)))
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerSearch, |asked, reply| Box::pin(asked.search(reply)))
     }
 
     async fn thumbnail(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<AccessRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| {
-            Box::pin(asked.thumbnail(reply))
-        })
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerThumbnail, |asked, reply| Box::pin(asked.thumbnail(reply)))
     }
 
     async fn open(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<AccessRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| Box::pin(asked.open(reply)))
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerPlayback, |asked, reply| Box::pin(asked.open(reply)))
     }
 
     async fn media(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<LeaseRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| Box::pin(asked.media(reply)))
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerLease, |asked, reply| Box::pin(asked.media(reply)))
     }
 
     async fn renew(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Receipt>, Status> {

@@ -22,6 +22,8 @@ mod routes;
 mod same_origin;
 mod searches;
 mod session;
+#[cfg(test)]
+mod tests;
 mod thumbnails;
 mod tls;
 mod viewings;
@@ -43,16 +45,22 @@ pub(crate) struct Web {
     secure_cookies: bool,
 }
 
+impl Web {
+    fn new(hub: Arc<Hub>, tls: &Tls) -> Self {
+        Self {
+            searches: searches::Remembered::new(hub.clock.clone()),
+            viewings: viewings::Viewings::new(hub.clock.clone()),
+            secure_cookies: tls.browser_speaks_tls(),
+            hub,
+        }
+    }
+}
+
 /// Serves the page and REST on `listener` and on the administration socket until `stop`.
 pub async fn serve(hub: Arc<Hub>, tls: Tls, listener: TcpListener, stop: CancellationToken) -> Result<(), WebError> {
     let socket_path = hub.config.data_dir.join("admin.sock");
     let socket = listen::bind_administration(&socket_path)?;
-    let web = Arc::new(Web {
-        searches: searches::Remembered::new(hub.clock.clone()),
-        viewings: viewings::Viewings::new(hub.clock.clone()),
-        secure_cookies: tls.browser_speaks_tls(),
-        hub,
-    });
+    let web = Arc::new(Web::new(hub, &tls));
     let router = routes::all(web.clone()).router();
     let reaper = tokio::spawn(viewings::reap(web.clone(), stop.clone()));
     let reloader = tokio::spawn(tls.clone().reload(stop.clone()));

@@ -49,6 +49,7 @@ impl<I> Call<I> {
 }
 
 /// One route, for the test that enumerates them.
+#[cfg(test)]
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub method: Method,
@@ -59,12 +60,18 @@ pub(super) struct Entry {
 pub(super) struct Routes {
     web: Arc<Web>,
     router: Router,
+    #[cfg(test)]
     pub entries: Vec<Entry>,
 }
 
 impl Routes {
     fn new(web: Arc<Web>) -> Self {
-        Self { web, router: Router::new(), entries: Vec::new() }
+        Self {
+            web,
+            router: Router::new(),
+            #[cfg(test)]
+            entries: Vec::new(),
+        }
     }
 
     /// `read` turns what came in into what is asked, and says so to the door; `answer` runs only with a pass.
@@ -93,6 +100,7 @@ impl Routes {
             }
         };
         self.router = self.router.route(path, on(filter, serve));
+        #[cfg(test)]
         self.entries.push(Entry { method, path, action });
         self
     }
@@ -118,7 +126,7 @@ where
     let visitor = *parts.extensions.get::<Visitor>().ok_or_else(Problem::not_found)?;
     let token = cookie(&parts.headers, &web.hub.people.cookie_name(web.secure_cookies));
     let principal = principal(&web, visitor, token.as_deref());
-    web.hub.door.admits(&principal, action)?;
+    web.hub.door.admits(&principal, action).await?;
     if matches!(visitor, Visitor::Network(_)) {
         same_origin::demand(&parts)?;
     }

@@ -285,7 +285,7 @@ impl Remembered {
         Self { past: Mutex::default(), clock }
     }
 
-    fn open(&self, pass: &Pass) {
+    pub fn open(&self, pass: &Pass) {
         let (asked, now) = (pass.request(), self.clock.mono());
         let mut past = self.lock();
         past.retain(|_, one| now - one.at < REMEMBERED_US);
@@ -297,7 +297,7 @@ impl Remembered {
         past.insert(asked.id, Past { principal: asked.principal.clone(), under, at: now, found: HashMap::new() });
     }
 
-    fn note(&self, request: RequestId, organisation: OrganisationId, hits: &[Hit]) {
+    pub fn note(&self, request: RequestId, organisation: OrganisationId, hits: &[Hit]) {
         let mut past = self.lock();
         let Some(one) = past.get_mut(&request) else { return };
         let room = MAX_REMEMBERED_HITS.saturating_sub(one.found.len());
@@ -323,6 +323,11 @@ impl Remembered {
         let fresh = self.clock.mono() - one.at < REMEMBERED_US;
         let found = one.found.get(&(organisation, event)).filter(|_| fresh)?;
         Some((one.under.clone(), *found))
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.lock().len()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Past>> {

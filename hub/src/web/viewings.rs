@@ -118,6 +118,11 @@ impl Viewings {
         Ok(viewing)
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub async fn close(&self, id: RequestId) {
         let viewing = self.lock().remove(&id);
         if let Some(viewing) = viewing {

@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::relay::{Mangle, Relay};
-use crate::access::{Door, Refusal, Request};
+use crate::access::{Door, Refusal, Request, Shutter};
 use crate::federation::owner::Picture;
 use crate::federation::*;
 use crate::register::Register;
@@ -65,6 +65,7 @@ pub struct Town {
     pub holdings: Arc<Holdings>,
     pub register: Register,
     pub clock: Arc<SimClock>,
+    pub shutter: Arc<Shutter>,
     pub address: String,
     stop: CancellationToken,
     serving: Mutex<Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>>,
@@ -189,7 +190,8 @@ impl Town {
         let identity = Arc::new(identity(number));
         let register_path = folder.path().join("register.sqlite");
         let register = Register::open(&register_path, identity.id, identity.register.clone(), clock.clone()).unwrap();
-        let door = Door::new(identity.id, 7, register.clone(), clock.clone());
+        let shutter = Arc::new(Shutter::default());
+        let door = Door::new(identity.id, 7, register.clone(), clock.clone()).judged_by(&shutter);
         let (tls, published) = (tls(), door.clone());
         let federation = Federation::open(Parts {
             path: folder.path().join("federation.sqlite"),
@@ -220,7 +222,7 @@ impl Town {
             );
         let serving = Mutex::new(Some(tokio::spawn(server)));
         tokio::spawn(federation.clone().run(holdings.clone(), stop.clone()));
-        Self { number, federation, holdings, register, clock, address, stop, serving, _folder: folder }
+        Self { number, federation, holdings, register, clock, shutter, address, stop, serving, _folder: folder }
     }
 
     /// Nobody answers here any more, when this returns.
