@@ -7,6 +7,8 @@
 
 mod leaf;
 mod log;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use leaf::{LeafDraft, Personal};
