@@ -68,8 +68,23 @@ pub struct PartnerAnswer {
 #[derive(Debug, Clone)]
 pub enum Answer {
     Hits(Vec<SearchHit>),
-    Done { count: u64, truncated: bool },
-    Failed { code: String, sentence: String },
+    Done {
+        count: u64,
+        truncated: bool,
+    },
+    /// `clause` as the agreement numbers it; empty when none was named.
+    Failed {
+        code: String,
+        clause: String,
+        sentence: String,
+    },
+}
+
+impl Answer {
+    fn failed(error: &AskError) -> Self {
+        let (code, clause) = (error.code().to_owned(), error.clause().to_owned());
+        Self::Failed { code, clause, sentence: error.sentence() }
+    }
 }
 
 /// A partner's camera that agreements let us use.
@@ -98,7 +113,7 @@ impl Federation {
                     Ok(SearchEnd { count, truncated }) => Answer::Done { count, truncated },
                     Err(error) => {
                         tracing::warn!(partner = %partner.id, error = %Chain(&error), "partner did not answer");
-                        Answer::Failed { code: error.code().to_owned(), sentence: error.sentence() }
+                        Answer::failed(&error)
                     }
                 };
                 teller.tell(last).await;

@@ -119,6 +119,14 @@ impl AskError {
         }
     }
 
+    /// The clause the owner named, as the agreement numbers it; empty when there is none.
+    pub fn clause(&self) -> &str {
+        match self {
+            Self::Refused(refusal) => &refusal.clause,
+            _ => "",
+        }
+    }
+
     /// What an operator reads; the cause below it stays in the log.
     pub fn sentence(&self) -> String {
         match self {

@@ -84,7 +84,7 @@ async fn open(call: Call<Wanted>) -> Result<Response, Problem> {
             to: wanted.to,
         };
         let playback = hub.federation.open_playback(query).await;
-        let playback = playback.map_err(|e| Problem::new(e.kind(), e.code(), e.sentence()))?;
+        let playback = playback.map_err(|e| Problem::of_partner(&e))?;
         let listing = playback.listing().clone();
         (Source::Partner(playback), listing, None)
     };

@@ -1,6 +1,7 @@
 //! What goes wrong, as a browser or the command line reads it: `{code, sentence, field?, clause?}`.
 
 use crate::access::Refusal;
+use crate::federation::AskError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +33,11 @@ impl Problem {
 
     pub fn not_found() -> Self {
         Self::new(Kind::NotFound, "NOT_FOUND", "there is nothing here under this name")
+    }
+
+    /// What a partner answered, with the clause it named.
+    pub fn of_partner(error: &AskError) -> Self {
+        Self { clause: error.clause().to_owned(), ..Self::new(error.kind(), error.code(), error.sentence()) }
     }
 
     /// An error of the hub, with its causes: to the log, and to the asker, who is one of our own people, unless it

@@ -144,7 +144,10 @@ impl Running {
                 self.hits(id, &name, hits).await;
                 self.say(done(id, &name, count as u64, truncated, latency())).await;
             }
-            Err(problem) => self.say(failed(id, &name, &problem.code, &problem.sentence, latency())).await,
+            Err(problem) => {
+                let Problem { code, clause, sentence, .. } = problem;
+                self.say(failed(id, &name, (&code, &clause, &sentence), latency())).await;
+            }
         }
     }
 
@@ -191,7 +194,9 @@ impl Running {
         match answer.result {
             Answer::Hits(hits) => self.hits(id, &name, hits).await,
             Answer::Done { count, truncated } => self.say(done(id, &name, count, truncated, latency)).await,
-            Answer::Failed { code, sentence } => self.say(failed(id, &name, &code, &sentence, latency)).await,
+            Answer::Failed { code, clause, sentence } => {
+                self.say(failed(id, &name, (&code, &clause, &sentence), latency)).await;
+            }
         }
     }
 
@@ -224,11 +229,16 @@ fn done(id: OrganisationId, name: &str, count: u64, truncated: bool, latency_ms:
     })
 }
 
-fn failed(id: OrganisationId, name: &str, code: &str, sentence: &str, latency_ms: u64) -> Value {
-    json!({
+/// Code, clause (as the agreement numbers it; absent when none was named) and sentence.
+fn failed(id: OrganisationId, name: &str, (code, clause, sentence): (&str, &str, &str), latency_ms: u64) -> Value {
+    let mut line = json!({
         "kind": "failed", "organisation_id": id, "organisation": name,
         "code": code, "sentence": sentence, "latency_ms": latency_ms,
-    })
+    });
+    if !clause.is_empty() {
+        line["clause"] = clause.into();
+    }
+    line
 }
 
 /// For whom a partner is asked. It learns a pseudonym: the same person always has the same one, and only

@@ -64,9 +64,7 @@ impl Viewing {
                 let init = hub.playback.init(*camera, stream, run).await;
                 init.map_err(|e| Problem::of("play", e.kind(), &e))
             }
-            Source::Partner(playback) => {
-                playback.init(stream, run).await.map_err(|e| Problem::new(e.kind(), e.code(), e.sentence()))
-            }
+            Source::Partner(playback) => playback.init(stream, run).await.map_err(|e| Problem::of_partner(&e)),
         }
     }
 
@@ -77,10 +75,9 @@ impl Viewing {
                 let group = hub.playback.group(*camera, stream, run, first, last, zero).await;
                 group.map_err(|e| Problem::of("play", e.kind(), &e))
             }
-            Source::Partner(playback) => playback
-                .group(stream, run, first, last)
-                .await
-                .map_err(|e| Problem::new(e.kind(), e.code(), e.sentence())),
+            Source::Partner(playback) => {
+                playback.group(stream, run, first, last).await.map_err(|e| Problem::of_partner(&e))
+            }
         }
     }
 
