@@ -15,6 +15,8 @@ mod people;
 mod policy;
 #[cfg(test)]
 mod shutter;
+#[cfg(test)]
+mod tests;
 
 pub use ask::{Action, Decision, Principal, Refusal, Request};
 pub use decide::{CLOCK_SLACK_US, decide, stands};
