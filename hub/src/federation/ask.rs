@@ -2,7 +2,7 @@
 //! answered or why it did not.
 
 use super::connect::within;
-use super::directory::{Need, Partner};
+use super::directory::{Need, NotInForce, Partner};
 use super::error::AskError;
 use super::replies::{Asking, OnBehalf, Replies};
 use super::{Federation, Inner, read, write};
@@ -103,6 +103,12 @@ impl Federation {
     pub fn ask_search(&self, query: PartnerQuery) -> impl Stream<Item = PartnerAnswer> + Send + 'static {
         let (answers, coming) = mpsc::channel(16);
         let mut asked = JoinSet::new();
+        for (partner, why) in self.unaskable(&query) {
+            let answers = answers.clone();
+            let result = Answer::failed(&why);
+            let answer = PartnerAnswer { partner: partner.id, name: partner.name, latency: Duration::ZERO, result };
+            asked.spawn(async move { drop(answers.send(answer).await) });
+        }
         for (partner, agreement, cameras) in self.askable(&query) {
             let (federation, query, answers) = (self.clone(), query.clone(), answers.clone());
             let narrowed = if query.cameras.is_empty() { Vec::new() } else { cameras };
@@ -146,6 +152,17 @@ impl Federation {
         directory.partners.values().filter_map(of).collect()
     }
 
+    /// Partners that cannot be asked, and why. Where cameras are named, only those one of them was granted by.
+    fn unaskable(&self, query: &PartnerQuery) -> Vec<(Partner, AskError)> {
+        let (us, now) = (self.us(), self.0.clock.utc());
+        let directory = read(&self.0.directory);
+        let of = |partner: &Partner| {
+            let why = directory.why_not(us, partner.id, &query.cameras, now)?;
+            Some((partner.clone(), AskError::NotInForce(why)))
+        };
+        directory.partners.values().filter_map(of).collect()
+    }
+
     pub async fn thumbnail(&self, query: ThumbnailQuery) -> Result<Bytes, AskError> {
         let (partner, agreement) = self.under(query.partner, Right::Thumbnail, &query.behalf, query.camera)?;
         let asking =
@@ -179,7 +196,9 @@ impl Federation {
         let directory = read(&self.0.directory);
         let need = Need { right, purpose: behalf.purpose, role: &behalf.role, cameras: &[camera] };
         let fitting = directory.granted(us, partner, &need, now).into_iter().next().map(|(agreement, _)| agreement);
-        let agreement = fitting.or_else(|| directory.any_live(us, partner, now)).ok_or(AskError::NoAgreement)?;
+        let agreement = fitting.or_else(|| directory.any_live(us, partner, now));
+        let why = || directory.why_not(us, partner, &[], now).unwrap_or(NotInForce::None);
+        let agreement = agreement.ok_or_else(|| AskError::NotInForce(why()))?;
         Ok((known, agreement))
     }
 

@@ -2,7 +2,7 @@
 
 use super::agreement::{self, AgreementDraft, Problem, State};
 use super::connect::within;
-use super::directory::Held;
+use super::directory::{Held, NotInForce};
 use super::error::{AskError, FederationError};
 use super::lease::Ended;
 use super::refuse;
@@ -148,7 +148,7 @@ impl Federation {
         revocation: Option<SignedEnvelope>,
     ) -> Result<(), AskError> {
         let known = self.partner(partner).ok_or(AskError::UnknownPartner(partner))?;
-        let held = self.held(agreement).map_err(|_| AskError::NoAgreement)?;
+        let held = self.held(agreement).map_err(|_| AskError::NotInForce(NotInForce::None))?;
         let mut client = self.0.connections.client(&known);
         let receipt = match tell {
             Tell::Propose => within(CALL_SECONDS, client.propose(held.envelope)).await?,

@@ -13,6 +13,7 @@ pub const NOT_GRANTED: &str = "NOT_GRANTED";
 pub const UNAVAILABLE: &str = "UNAVAILABLE";
 pub const NO_LEASE: &str = "NO_LEASE";
 pub const REVOKED: &str = "REVOKED";
+pub const SUSPENDED: &str = "SUSPENDED";
 pub const TOO_FAR_AHEAD: &str = "TOO_FAR_AHEAD";
 pub const BUSY: &str = "BUSY";
 

@@ -1,9 +1,11 @@
 //! Searches and thumbnails across the border.
 
 use super::town::*;
+use crate::federation::replies::{Asking, Replies};
 use crate::federation::*;
-use campanile_proto::federation::v1::Purpose;
+use campanile_proto::federation::v1::{Purpose, Right};
 use campanile_proto::ids::CameraId;
+use campanile_proto::signed;
 use campanile_proto::time::MICROS_PER_HOUR;
 use campanile_proto::types::v1::Phase;
 use futures::StreamExt;
@@ -56,14 +58,87 @@ async fn a_search_finds_what_is_granted_and_nothing_else() {
     assert!(ask(&prato, PartnerQuery { cameras: vec![camera(9, 9)], ..query() }).await.is_empty());
 }
 
+/// Sends a signed request by hand, under whatever agreement, as a hub would that does not look first.
+async fn insist(town: &Town, owner: &Town, agreement: AgreementId, right: Right) -> Result<(), String> {
+    let partner = town.federation.partner(owner.id()).unwrap();
+    let (behalf, playing) = (behalf(), playback(owner, 1, 10));
+    let asking =
+        Asking { agreement, right, cameras: vec![camera(owner.number, 1)], from: playing.from, to: playing.to };
+    let inner = &town.federation.0;
+    let (mut request, private) = inner.access_request(&partner, &behalf, asking);
+    request.event_id = event_of(camera(owner.number, 1)).into();
+    let envelope = signed::envelope(&request, town.id(), &inner.identity.hub);
+    let opener = inner.opener(&partner, behalf.request_id, private).unwrap();
+    let mut client = inner.connections.client(&partner);
+    let answer = match right {
+        Right::Search => client.search(envelope).await,
+        Right::Thumbnail => client.thumbnail(envelope).await,
+        _ => client.open(envelope).await,
+    };
+    let stream = answer.map_err(|status| format!("{:?}", status.code()))?.into_inner();
+    Replies::new(stream, opener).next().await.map(drop).map_err(|error| error.code().to_owned())
+}
+
 #[tokio::test]
 async fn a_peer_without_agreement_learns_nothing() {
     let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
     prato.meet(&firenze).await;
-    assert!(ask(&prato, query()).await.is_empty());
     let refused = prato.federation.open_playback(playback(&firenze, 1, 10)).await;
     assert_eq!(refused.err().unwrap().code(), "NO_AGREEMENT");
-    assert!(firenze.leaves().await.iter().all(|leaf| leaf.0 != Phase::Opened));
+    let any = AgreementId::from_u128(5);
+    let rights = [Right::Search, Right::Thumbnail, Right::Playback];
+    for right in rights {
+        assert_eq!(insist(&prato, &firenze, any, right).await, Err("NO_AGREEMENT".into()));
+    }
+    let leaves = firenze.leaves().await;
+    assert!(leaves.iter().all(|leaf| leaf.0 == Phase::Refused && leaf.2 == "NO_AGREEMENT"), "{leaves:?}");
+    assert_eq!(leaves.len(), rights.len());
+    let agreement = prato.agree_with(&firenze).await;
+    for right in rights {
+        assert_eq!(insist(&prato, &firenze, agreement, right).await, Ok(()), "the control");
+    }
+}
+
+#[tokio::test]
+async fn a_partner_that_cannot_be_asked_is_named_with_the_reason() {
+    let prato = Town::start(1).await;
+    let (stranger, revoked, expired, live) =
+        (Town::start(2).await, Town::start(3).await, Town::start(4).await, Town::start(5).await);
+    prato.meet(&stranger).await;
+    let id = prato.agree_with(&revoked).await;
+    prato.federation.revoke(id, "basta").await.unwrap();
+    prato.meet(&expired).await;
+    let grants = expired.grants(&prato);
+    let short = AgreementDraft { title: "Breve".into(), partner: expired.id(), grants, valid_days: 1 };
+    let id = prato.federation.propose(short).await.unwrap();
+    expired.federation.sign(id, Vec::new()).await.unwrap();
+    prato.agree_with(&live).await;
+    for town in [&prato, &live] {
+        town.clock.advance_micros(25 * MICROS_PER_HOUR);
+    }
+    let later = |query: PartnerQuery| PartnerQuery {
+        from: query.from.plus_micros(25 * MICROS_PER_HOUR),
+        to: query.to.plus_micros(25 * MICROS_PER_HOUR),
+        ..query
+    };
+    let answers: Vec<_> = prato.federation.ask_search(later(query())).collect().await;
+    let code = |town: &Town| {
+        let answer = answers.iter().find(|answer| answer.partner == town.id()).unwrap();
+        match &answer.result {
+            Answer::Failed { code, .. } => (code.clone(), answer.latency),
+            other => (format!("{other:?}"), Duration::ZERO),
+        }
+    };
+    assert_eq!(code(&stranger), ("NO_AGREEMENT".into(), Duration::ZERO));
+    assert_eq!(code(&revoked), ("REVOKED".into(), Duration::ZERO));
+    assert_eq!(code(&expired), ("EXPIRED".into(), Duration::ZERO));
+    assert!(code(&live).0.starts_with("Done"), "{answers:?}");
+
+    let named = |town: u8| later(PartnerQuery { cameras: vec![camera(town, 1)], ..query() });
+    let concerned = ask(&prato, named(3)).await;
+    assert_eq!(concerned.len(), 1, "{concerned:?}");
+    assert_eq!((concerned[0].0, refused(&concerned[0].2).0), (revoked.id(), "REVOKED"));
+    assert!(ask(&prato, named(9)).await.is_empty());
 }
 
 #[tokio::test]
