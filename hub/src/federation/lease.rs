@@ -45,7 +45,8 @@ struct Place {
 struct Lease {
     terms: Arc<Terms>,
     expires: MonoTime,
-    /// When the newest renewal was signed: an older one, sent again, renews nothing.
+    /// When the newest renewal was signed, as the requester's clock has it: an older one, sent again, renews
+    /// nothing.
     renewed: WallTime,
     ahead: HashMap<Stream, Ahead>,
     entry: Option<Entry>,
@@ -130,17 +131,18 @@ pub struct Leases(Mutex<HashMap<LeaseId, Lease>>);
 
 impl Leases {
     /// A lease for the request that `entry` let in: one per request, because a request is answered once.
-    pub fn open(&self, terms: Terms, entry: Entry, now: MonoTime, issued: WallTime) -> Result<LeaseId, Refusal> {
+    pub fn open(&self, terms: Terms, entry: Entry, now: MonoTime) -> Result<LeaseId, Refusal> {
         let mut leases = self.locked();
         let of_partner = |lease: &&Lease| lease.ended.is_none() && lease.terms.partner == terms.partner;
         if leases.values().filter(of_partner).count() >= MAX_LEASES {
             return Err(refusal(refuse::BUSY, "too many playbacks at once; close some first"));
         }
         let id = LeaseId::random();
+        let renewed = terms.access.issued;
         let lease = Lease {
             terms: Arc::new(terms),
             expires: MonoTime(now.0 + LEASE_US),
-            renewed: issued,
+            renewed,
             ahead: HashMap::new(),
             entry: Some(entry),
             items: 0,

@@ -150,8 +150,7 @@ impl Asked<'_> {
         };
         let agreement = access.agreement;
         let terms = Terms::new(self.partner.id, access, camera, &listing);
-        let (now, issued) = (self.federation.clock.mono(), self.federation.clock.utc());
-        let id = self.federation.leases.open(terms, entry, now, issued)?;
+        let id = self.federation.leases.open(terms, entry, self.federation.clock.mono())?;
         // Revoked while the listing was made: the lease that opened after the others ended ends too.
         if self.federation.is_revoked(agreement) {
             self.federation.end_leases(agreement).await;

@@ -36,6 +36,8 @@ pub struct Access {
     pub cameras: Vec<CameraId>,
     pub from: WallTime,
     pub to: WallTime,
+    /// As the requester's clock has it.
+    pub issued: WallTime,
     pub expires: WallTime,
     pub words: String,
     pub region: Option<CellSet>,
@@ -147,6 +149,7 @@ pub fn check_access(
         cameras: cameras.map_err(|_| malformed("camera_ids must be ids"))?,
         from: WallTime(wire.from_us),
         to: WallTime(wire.to_us),
+        issued: WallTime(wire.issued_us),
         expires: WallTime(wire.expires_us),
         words: search.words,
         region,

@@ -161,6 +161,11 @@ impl PartnerPlayback {
         self.0.inits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub async fn renew(&self) -> Result<(), AskError> {
+        self.0.lease.renew().await
+    }
+
     /// Gives the lease back now.
     pub async fn close(&self) {
         self.0.ended.cancel();

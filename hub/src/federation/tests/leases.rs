@@ -43,6 +43,7 @@ fn opened(leases: &Leases) -> Leased {
         cameras: vec![camera(2, 1)],
         from: NOW,
         to: NOW.plus_micros(400 * MICROS_PER_SECOND),
+        issued: NOW,
         expires: NOW,
         words: String::new(),
         region: None,
@@ -51,7 +52,7 @@ fn opened(leases: &Leases) -> Leased {
     };
     let terms = Terms::new(PARTNER, access, camera(2, 1), &listing());
     let entry = Entry::new(Vec::new(), String::new(), Box::new(|_, _| Box::pin(async {})));
-    let lease = leases.open(terms, entry, at(0), NOW).unwrap();
+    let lease = leases.open(terms, entry, at(0)).unwrap();
     Leased { lease, request: behalf.request_id, issued: NOW.plus_micros(1) }
 }
 

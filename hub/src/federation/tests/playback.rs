@@ -82,6 +82,19 @@ async fn a_lease_that_nobody_renews_is_closed_in_the_register() {
 }
 
 #[tokio::test]
+async fn a_requester_whose_clock_is_behind_renews_its_lease() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    // 40 s of difference, within what is tolerated between hubs.
+    firenze.clock.advance_micros(40 * MICROS_PER_SECOND);
+    let playing = prato.federation.open_playback(playback(&firenze, 1, 10)).await.unwrap();
+    prato.clock.advance_micros(5 * MICROS_PER_SECOND);
+    playing.renew().await.unwrap();
+    let again = playing.renew().await.unwrap_err();
+    assert_eq!(again.code(), "REPLAYED", "the control: signed at the same instant, it renews nothing");
+}
+
+#[tokio::test]
 async fn footage_outside_the_leased_interval_is_not_sent() {
     let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
     prato.agree_with(&firenze).await;

@@ -65,7 +65,7 @@ async fn run(stand: &Stand, name: &str, rest: &str) -> Result<(), ClientError> {
     client::run(Line::parse_from(line.split_whitespace()).command).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_command_is_refused_by_a_shut_door_and_leaves_nothing_but_its_entry() {
     let mut there = BTreeSet::new();
     leaves(&Command::augment_subcommands(clap::Command::new("campanile-hub")), "", &mut there);

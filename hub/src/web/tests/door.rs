@@ -54,7 +54,7 @@ fn example(stand: &Stand, entry: &Entry, search: RequestId) -> Option<(String, O
             ("/api/v1/agreements/ID/revoke", Some(json!({ "reason": "basta" })))
         }
         ("GET", "/api/v1/register/inclusion") => ("/api/v1/register/inclusion?sequence=0&size=1", None),
-        ("GET", "/api/v1/register/consistency") => ("/api/v1/register/consistency?old=1&new=1", None),
+        ("GET", "/api/v1/register/consistency") => ("/api/v1/register/consistency?sequence=1&size=1", None),
         ("GET" | "DELETE", path) if !path.contains('{') => (path, None),
         _ => return None,
     };
@@ -116,7 +116,7 @@ fn paths(router: &Router) -> BTreeSet<String> {
     quoted.map(|(path, _)| path.to_owned()).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_route_is_refused_by_a_shut_door_and_leaves_nothing_but_its_entry() {
     let stand = Stand::open().await;
     let search = found(&stand).await;
@@ -151,7 +151,7 @@ async fn every_route_is_refused_by_a_shut_door_and_leaves_nothing_but_its_entry(
     assert_eq!(audit(&stand, &unguarded, &entry, search).await, Ok(()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_reaches_the_page_and_the_sign_in_alone_and_writes_nothing() {
     let stand = Stand::open().await;
     let search = found(&stand).await;
@@ -175,7 +175,7 @@ async fn a_stranger_reaches_the_page_and_the_sign_in_alone_and_writes_nothing() 
     assert_eq!((stand.traces(), stand.size().await), (before, size));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_who_tries_what_is_the_administrators_leaves_an_entry() {
     let stand = Stand::open().await;
     let operator = Principal::Operator { name: "anna".into(), role: "operator".into() };
