@@ -236,6 +236,7 @@ pub(crate) async fn open(
     let publishing = door.clone();
     let federation = Federation::open(crate::federation::Parts {
         path: dir.join("federation.sqlite"),
+        marker: crate::federation::marker_path(&dir),
         clock: clock.clone(),
         identity: identity.clone(),
         tls_authority: authority.fingerprint(),

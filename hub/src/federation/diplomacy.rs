@@ -83,6 +83,37 @@ impl Federation {
         Ok(())
     }
 
+    /// Our people have compared a suspended agreement with the partner's: it is in force again.
+    pub async fn confirm(&self, id: AgreementId) -> Result<(), FederationError> {
+        let held = self.held(id)?;
+        if held.revoked_at.is_some() {
+            return Err(FederationError::Revoked(id));
+        }
+        if !held.suspended {
+            return Ok(());
+        }
+        self.0.store.confirm(id).await?;
+        if let Some(held) = write(&self.0.directory).agreements.get_mut(&id) {
+            held.suspended = false;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Suspends every agreement until it is confirmed: what this hub holds is not what it once held.
+    pub(super) async fn suspend_all(&self) -> Result<(), FederationError> {
+        let ids: Vec<AgreementId> = {
+            let mut directory = write(&self.0.directory);
+            directory.agreements.values_mut().for_each(|held| held.suspended = true);
+            directory.agreements.keys().copied().collect()
+        };
+        self.publish();
+        for id in ids {
+            self.0.end_leases(id).await;
+        }
+        Ok(self.0.store.suspend_all(0).await?)
+    }
+
     /// Refuses first, writes then: a disk that fails must not keep an agreement alive.
     pub(super) async fn revoked(
         &self,

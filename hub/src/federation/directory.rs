@@ -15,7 +15,7 @@ use campanile_proto::signed;
 use campanile_proto::time::WallTime;
 use ed25519_dalek::VerifyingKey;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A partner: pinned by people, speaking through the hub of its newest mandate.
 #[derive(Debug, Clone)]
@@ -175,6 +175,13 @@ impl Directory {
         }
         tracing::debug!(organisation = %us, partners = directory.partners.len(), agreements = directory.agreements.len(), "federation read");
         Ok(directory)
+    }
+
+    /// What was revoked once stays revoked, even where a restored database has forgotten it.
+    pub fn revoke_again(&mut self, revoked: &BTreeSet<AgreementId>, now: WallTime) {
+        for held in self.agreements.values_mut().filter(|held| revoked.contains(&held.id)) {
+            held.revoked_at.get_or_insert(now);
+        }
     }
 
     pub fn keep_card(&mut self, partner: OrganisationId, card: CameraCard) {

@@ -18,6 +18,7 @@ mod directory;
 mod error;
 mod lease;
 mod mandate;
+mod marker;
 mod owner;
 mod owner_hub;
 mod refuse;
@@ -38,6 +39,7 @@ pub use agreement::{AgreementDraft, Mutual, Problem as AgreementProblem, State};
 pub use ask::{Answer, GrantedCamera, PartnerAnswer, PartnerQuery, ThumbnailQuery};
 pub use directory::{AgreementRow, Partner};
 pub use error::{AskError, FederationError};
+pub use marker::marker_path;
 pub use owner::{Entry, NotReleased, Owner, Wanted};
 pub use replies::OnBehalf;
 pub use service::Service;
@@ -64,6 +66,8 @@ pub type Publish = Box<dyn Fn(Vec<LiveAgreement>) + Send + Sync>;
 pub struct Parts {
     /// federation.sqlite
     pub path: PathBuf,
+    /// What a restored federation.sqlite must not undo; see [`marker_path`].
+    pub marker: PathBuf,
     pub clock: Arc<dyn Clock>,
     pub identity: Arc<Identity>,
     /// SHA-256 of the SubjectPublicKeyInfo of the hub's certificate authority.
@@ -98,8 +102,14 @@ pub(crate) struct Inner {
 impl Federation {
     /// Opens the store, makes or renews this hub's mandate, and publishes the agreements that stand.
     pub async fn open(parts: Parts) -> Result<Self, FederationError> {
-        let store = Store::open(parts.path).await?;
-        let directory = Directory::read(store.everything().await?, parts.identity.id)?;
+        let store = Store::open(parts.path, parts.marker).await?;
+        if store.distrust_if_restored().await? {
+            tracing::error!(
+                "federation.sqlite is older than what this hub has done: it was restored, and every agreement is suspended until it is confirmed"
+            );
+        }
+        let mut directory = Directory::read(store.everything().await?, parts.identity.id)?;
+        directory.revoke_again(&store.revoked_once(), parts.clock.utc());
         let held = store.own_mandate().await?;
         let terms = mandate::Terms {
             endpoints: &parts.endpoints,

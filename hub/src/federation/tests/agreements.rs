@@ -215,11 +215,88 @@ async fn a_register_that_forks_gets_no_second_signature() {
 #[tokio::test]
 async fn the_store_notes_a_request_once_and_forgets_it_when_it_has_expired() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("f.sqlite")).await.unwrap();
+    let store = Store::open(folder.path().join("f.sqlite"), marker_path(folder.path())).await.unwrap();
     let (partner, request) = (OrganisationId::from_u128(1), behalf().request_id);
     let until = NOW.plus_micros(10);
     assert!(store.first_seen(partner, request, until, NOW).await.unwrap());
     assert!(!store.first_seen(partner, request, until, NOW).await.unwrap());
     assert!(store.first_seen(OrganisationId::from_u128(2), request, until, NOW).await.unwrap());
     assert!(store.first_seen(partner, request, until, NOW.plus_micros(11)).await.unwrap());
+}
+
+/// Files of a federation as they lie on the disk.
+fn copy_database(from: &std::path::Path, to: &std::path::Path) {
+    for name in ["federation.sqlite", "federation.sqlite-wal"] {
+        let _ = std::fs::remove_file(to.join(name));
+        if from.join(name).exists() {
+            std::fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    }
+}
+
+/// Opens what lies in `folder` as town 1; also what its door is told.
+async fn opened(folder: &std::path::Path) -> (Federation, Arc<std::sync::Mutex<Vec<LiveAgreement>>>) {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let published = told.clone();
+    let federation = Federation::open(Parts {
+        path: folder.join("federation.sqlite"),
+        marker: marker_path(folder),
+        clock: Arc::new(campanile_proto::time::SimClock::starting_at(NOW)),
+        identity: Arc::new(super::identity(1)),
+        tls_authority: [0; 32],
+        endpoints: vec!["127.0.0.1:1".into()],
+        contacts: Vec::new(),
+        publish: Box::new(move |agreements| *published.lock().unwrap() = agreements),
+    });
+    (federation.await.unwrap(), told)
+}
+
+#[tokio::test]
+async fn a_restored_database_suspends_every_agreement_and_revives_none_that_was_revoked() {
+    let (prato, firenze, siena) = (Town::start(1).await, Town::start(2).await, Town::start(3).await);
+    let kept = prato.agree_with(&firenze).await;
+    let ended = prato.agree_with(&siena).await;
+    let backup = tempfile::tempdir().unwrap();
+    copy_database(prato.folder.path(), backup.path());
+    prato.federation.revoke(ended, "basta").await.unwrap();
+
+    let now = tempfile::tempdir().unwrap();
+    let keep_marker = |to: &std::path::Path| {
+        std::fs::create_dir_all(to.join("keys")).unwrap();
+        std::fs::copy(marker_path(prato.folder.path()), marker_path(to)).unwrap();
+    };
+    copy_database(prato.folder.path(), now.path());
+    keep_marker(now.path());
+    let state = |federation: &Federation, id| federation.agreements().iter().find(|row| row.id == id).unwrap().state;
+    let (federation, _) = opened(now.path()).await;
+    let states = (state(&federation, kept), state(&federation, ended));
+    assert_eq!(states, (State::Live, State::Revoked), "the control: nothing was restored");
+
+    keep_marker(backup.path());
+    let (federation, told) = opened(backup.path()).await;
+    assert_eq!((state(&federation, kept), state(&federation, ended)), (State::Suspended, State::Revoked));
+    assert!(told.lock().unwrap().iter().all(|live| live.suspended || live.revoked_at.is_some()));
+    assert!(matches!(federation.confirm(ended).await, Err(FederationError::Revoked(_))));
+    federation.confirm(kept).await.unwrap();
+    assert_eq!(state(&federation, kept), State::Live);
+    assert!(told.lock().unwrap().iter().any(|live| live.id == kept && !live.suspended));
+    drop(federation);
+    let (federation, _) = opened(backup.path()).await;
+    let states = (state(&federation, kept), state(&federation, ended));
+    assert_eq!(states, (State::Live, State::Revoked), "a confirmation is for good");
+}
+
+#[tokio::test]
+async fn a_database_from_before_the_marker_is_read_as_it_is() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let id = prato.agree_with(&firenze).await;
+    let old = tempfile::tempdir().unwrap();
+    copy_database(prato.folder.path(), old.path());
+    let file = rusqlite::Connection::open(old.path().join("federation.sqlite")).unwrap();
+    file.execute_batch("DROP TABLE changes").unwrap();
+    drop(file);
+    let (federation, _) = opened(old.path()).await;
+    assert_eq!(federation.agreements()[0].state, State::Live);
+    federation.revoke(id, "basta").await.unwrap();
+    assert!(std::fs::read_to_string(marker_path(old.path())).unwrap().contains(&format!("revoked {id}")));
 }

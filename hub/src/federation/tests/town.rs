@@ -55,7 +55,9 @@ pub struct Holdings {
     number: u8,
     /// How long a search takes.
     pub slow: Mutex<Duration>,
-    /// Runs when a group is asked for, before it is delivered.
+    /// What a listing fails with.
+    pub missing: Mutex<Option<Kind>>,
+    /// Runs when events or a group are asked for, before they are delivered.
     pub meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
@@ -69,7 +71,7 @@ pub struct Town {
     pub address: String,
     stop: CancellationToken,
     serving: Mutex<Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>>,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Drop for Town {
@@ -91,6 +93,10 @@ impl Owner for Holdings {
         Box::pin(async move {
             let slow = *self.slow.lock().unwrap();
             tokio::time::sleep(slow).await;
+            let meanwhile = self.meanwhile.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
             let hit = |number| SearchHit {
                 event_id: event_of(camera(self.number, number)).into(),
                 camera_id: camera(self.number, number).into(),
@@ -111,7 +117,13 @@ impl Owner for Holdings {
     fn picture(&self, event: EventId) -> BoxFuture<'_, Result<Option<Picture>, NotReleased>> {
         let found = (1..=9).map(|number| camera(self.number, number)).find(|camera| event_of(*camera) == event);
         let picture = |camera| Picture { camera, start: event_start(), jpeg: Bytes::from_static(b"jpeg") };
-        Box::pin(async move { Ok(found.map(picture)) })
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        Box::pin(async move {
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+            Ok(found.map(picture))
+        })
     }
 
     fn listing(&self, camera: CameraId, from: WallTime, to: WallTime) -> BoxFuture<'_, Result<Listing, NotReleased>> {
@@ -124,7 +136,13 @@ impl Owner for Holdings {
             discontinuity: false,
         });
         let variant = VariantListing { stream: Stream::Main.into(), groups: groups.collect(), ..Default::default() };
-        Box::pin(async move { Ok(Listing { zero_us: from.0, variants: vec![variant], ..Default::default() }) })
+        let missing = *self.missing.lock().unwrap();
+        Box::pin(async move {
+            match missing {
+                Some(kind) => Err(NotReleased { what: "a listing", kind, source: "there is none".into() }),
+                None => Ok(Listing { zero_us: from.0, variants: vec![variant], ..Default::default() }),
+            }
+        })
     }
 
     fn init(&self, _: CameraId, _: Stream, _: RunId) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
@@ -195,6 +213,7 @@ impl Town {
         let (tls, published) = (tls(), door.clone());
         let federation = Federation::open(Parts {
             path: folder.path().join("federation.sqlite"),
+            marker: marker_path(folder.path()),
             clock: clock.clone(),
             identity,
             tls_authority: tls.authority,
@@ -209,6 +228,7 @@ impl Town {
             number,
             slow: Mutex::default(),
             meanwhile: Mutex::default(),
+            missing: Mutex::default(),
         });
         let stop = CancellationToken::new();
         let service = Relay { inner: Service::new(federation.clone(), holdings.clone()), mangle };
@@ -222,7 +242,7 @@ impl Town {
             );
         let serving = Mutex::new(Some(tokio::spawn(server)));
         tokio::spawn(federation.clone().run(holdings.clone(), stop.clone()));
-        Self { number, federation, holdings, register, clock, shutter, address, stop, serving, _folder: folder }
+        Self { number, federation, holdings, register, clock, shutter, address, stop, serving, folder }
     }
 
     /// Nobody answers here any more, when this returns.

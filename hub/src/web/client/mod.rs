@@ -77,7 +77,7 @@ pub enum Command {
     /// Partner organisations: list, add.
     #[command(subcommand)]
     Partners(agreements::Partners),
-    /// Agreements: list, show, propose, sign, revoke.
+    /// Agreements: list, show, propose, sign, confirm, revoke.
     #[command(subcommand)]
     Agreements(agreements::Agreements),
     /// The register: list, verify, checkpoint.

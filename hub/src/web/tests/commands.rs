@@ -37,6 +37,7 @@ const EXAMPLES: &[(&str, &str, Action)] = &[
         Action::ManageAgreements,
     ),
     ("agreements sign", "00000000-0000-0000-0000-000000000007", Action::ManageAgreements),
+    ("agreements confirm", "00000000-0000-0000-0000-000000000007", Action::ManageAgreements),
     ("agreements revoke", "00000000-0000-0000-0000-000000000007 --reason basta", Action::ManageAgreements),
     ("register list", "", Action::ReadRegister),
     ("register verify", "", Action::ReadRegister),
