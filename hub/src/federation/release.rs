@@ -14,6 +14,7 @@ use campanile_proto::federation::v1::reply::Reply as Content;
 use campanile_proto::federation::v1::{
     AccessRequest, LeaseRequest, MediaPart, Refusal, Right, SearchEnd, SignedEnvelope, ThumbnailImage, media_part,
 };
+use campanile_proto::ids::AgreementId;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use std::sync::Arc;
@@ -87,6 +88,13 @@ impl Asked<'_> {
             entry.close(0, 0).await;
             return Err(not_granted(""));
         }
+        let found = self.find(reply, &access, &entry).await;
+        entry.close(*found.as_ref().unwrap_or(&0), reply.bytes()).await;
+        found.map(drop)
+    }
+
+    /// Sends what a search finds; how many hits.
+    async fn find(&self, reply: &mut Sealed, access: &Access, entry: &Entry) -> Result<u64, Refusal> {
         let limit = access.limit as usize;
         let wanted = Wanted {
             from: access.from,
@@ -97,23 +105,40 @@ impl Asked<'_> {
             limit: limit + 1,
         };
         // The cameras first: they tell the asker at once that somebody is at work.
-        let cards = match self.owner.cards(entry.cameras.clone()).await {
-            Ok(cards) => cards,
-            Err(error) => return Err(self.not_released(entry, error).await),
-        };
-        send_all(reply, cards.into_iter().map(Content::Camera)).await;
-        let mut hits = match self.owner.search(wanted).await {
-            Ok(hits) => hits,
-            Err(error) => return Err(self.not_released(entry, error).await),
-        };
+        let cards = self.owner.cards(entry.cameras.clone()).await.map_err(|error| self.said(&error))?;
+        self.send_all(reply, access.agreement, cards.into_iter().map(Content::Camera)).await?;
+        let mut hits = self.owner.search(wanted).await.map_err(|error| self.said(&error))?;
         hits.retain(|hit| entry.cameras.iter().any(|camera| hit.camera_id.as_ref() == camera.as_bytes().as_slice()));
         let truncated = hits.len() > limit;
         hits.truncate(limit);
         let count = hits.len() as u64;
-        send_all(reply, hits.into_iter().map(Content::Hit)).await;
+        self.send_all(reply, access.agreement, hits.into_iter().map(Content::Hit)).await?;
         let _ = reply.send(Content::End(SearchEnd { count, truncated }), true).await;
-        entry.close(count, reply.bytes()).await;
-        Ok(())
+        Ok(count)
+    }
+
+    /// Until nobody reads any more, or the agreement was revoked.
+    async fn send_all(
+        &self,
+        reply: &mut Sealed,
+        agreement: AgreementId,
+        contents: impl Iterator<Item = Content>,
+    ) -> Result<(), Refusal> {
+        for content in contents {
+            self.stands(agreement)?;
+            if reply.send(content, false).await.is_err() {
+                break;
+            }
+        }
+        self.stands(agreement)
+    }
+
+    /// What was let in a moment ago may be revoked by now.
+    fn stands(&self, agreement: AgreementId) -> Result<(), Refusal> {
+        match self.federation.is_revoked(agreement) {
+            true => Err(refusal(refuse::REVOKED, "the agreement was revoked")),
+            false => Ok(()),
+        }
     }
 
     pub async fn thumbnail(&self, reply: &mut Sealed) -> Result<(), Refusal> {
@@ -132,6 +157,10 @@ impl Asked<'_> {
             entry.close(0, 0).await;
             return Err(not_granted(&clause));
         };
+        if let Err(revoked) = self.stands(access.agreement) {
+            entry.close(0, 0).await;
+            return Err(revoked);
+        }
         let _ = reply.send(Content::Thumbnail(ThumbnailImage { jpeg: picture.jpeg }), true).await;
         entry.close(1, reply.bytes()).await;
         Ok(())
@@ -152,9 +181,9 @@ impl Asked<'_> {
         let terms = Terms::new(self.partner.id, access, camera, &listing);
         let id = self.federation.leases.open(terms, entry, self.federation.clock.mono())?;
         // Revoked while the listing was made: the lease that opened after the others ended ends too.
-        if self.federation.is_revoked(agreement) {
+        if let Err(revoked) = self.stands(agreement) {
             self.federation.end_leases(agreement).await;
-            return Err(refusal(refuse::REVOKED, "the agreement was revoked"));
+            return Err(revoked);
         }
         listing.lease_id = id.into();
         listing.lease_seconds = LEASE_SECONDS;
@@ -247,18 +276,10 @@ impl Asked<'_> {
     fn said(&self, error: &NotReleased) -> Refusal {
         tracing::warn!(partner = %self.partner.id, error = %Chain(error), "not released");
         match error.kind {
-            Kind::NotFound | Kind::Denied | Kind::Expired => not_granted(""),
+            Kind::NotFound | Kind::Expired => refuse::nothing_recorded(),
+            Kind::Denied => not_granted(""),
             Kind::Exhausted => refusal(refuse::BUSY, "too much is asked at once; try again later"),
             _ => unavailable(),
-        }
-    }
-}
-
-/// Until nobody reads any more.
-async fn send_all(reply: &mut Sealed, contents: impl Iterator<Item = Content>) {
-    for content in contents {
-        if reply.send(content, false).await.is_err() {
-            break;
         }
     }
 }

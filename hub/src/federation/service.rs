@@ -16,8 +16,22 @@ use campanile_proto::signed::SignedMessage;
 use campanile_proto::types::v1::Checkpoint;
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
+
+/// Searches and thumbnails come from this hub's own disks; the asker waits half as long.
+const OWN_WITHIN: Duration = Duration::from_secs(10);
+/// Footage comes from a box behind a slow line, to a reader behind another.
+const FOOTAGE_WITHIN: Duration = Duration::from_secs(40);
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+fn within(action: Action) -> Duration {
+    match action {
+        Action::PartnerSearch | Action::PartnerThumbnail => OWN_WITHIN,
+        _ => FOOTAGE_WITHIN,
+    }
+}
 
 type Chunks = ReceiverStream<Result<SealedChunk, Status>>;
 
@@ -69,9 +83,11 @@ impl Service {
                 return reply.refuse(refuse::refusal(refuse::BUSY, "too many requests at once")).await;
             };
             let asked = Asked { federation: &federation.0, owner: &owner, partner: &partner, envelope: &envelope };
-            if let Err(refusal) = release(&asked, &mut reply).await {
+            let released = tokio::time::timeout(within(action), release(&asked, &mut reply)).await;
+            if let Err(refusal) = released.unwrap_or_else(|_| Err(refuse::unavailable())) {
                 tracing::info!(partner = %partner.id, code = refusal.code, clause = refusal.clause, "partner refused");
-                reply.refuse(refusal).await;
+                // Whoever has not read so far may not read this either.
+                let _ = tokio::time::timeout(LAST_WORD, reply.refuse(refusal)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(chunks)))

@@ -190,6 +190,38 @@ async fn a_thumbnail_needs_its_own_right_camera_and_time() {
 }
 
 #[tokio::test]
+async fn a_revocation_stops_hits_and_thumbnails_that_are_on_their_way() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let id = prato.agree_with(&firenze).await;
+    let thumbnail = ThumbnailQuery {
+        behalf: behalf(),
+        partner: firenze.id(),
+        camera: camera(2, 1),
+        event: event_of(camera(2, 1)),
+        from: event_start(),
+        to: NOW,
+    };
+    assert!(prato.federation.thumbnail(thumbnail.clone()).await.is_ok(), "the control");
+    let revoke = || {
+        let revoking = firenze.federation.clone();
+        Box::pin(async move { revoking.revoke(id, "durante").await.unwrap() })
+    };
+    *firenze.holdings.meanwhile.lock().unwrap() = Some(revoke());
+    let found = ask(&prato, query()).await;
+    assert_eq!((refused(&found[0].2).0, found[0].1.len()), ("REVOKED", 0));
+
+    let again = prato.agree_with(&firenze).await;
+    let revoking = firenze.federation.clone();
+    *firenze.holdings.meanwhile.lock().unwrap() =
+        Some(Box::pin(async move { revoking.revoke(again, "durante").await.unwrap() }));
+    let fresh = ThumbnailQuery { behalf: behalf(), ..thumbnail };
+    assert_eq!(prato.federation.thumbnail(fresh).await.unwrap_err().code(), "REVOKED");
+    let leaves = firenze.leaves().await;
+    let phases = |phase| leaves.iter().filter(|leaf| leaf.0 == phase).count();
+    assert_eq!(phases(Phase::Opened), phases(Phase::Closed), "every entry is closed");
+}
+
+#[tokio::test]
 async fn a_dead_partner_is_named_and_a_slow_one_delays_nobody() {
     let prato = Town::start(1).await;
     let (quick, slow, dead) = (Town::start(2).await, Town::start(3).await, Town::start(4).await);

@@ -95,6 +95,19 @@ async fn a_requester_whose_clock_is_behind_renews_its_lease() {
 }
 
 #[tokio::test]
+async fn what_is_granted_and_was_not_recorded_is_told_so_and_what_is_not_granted_is_not() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    for kind in [campanile_proto::kind::Kind::NotFound, campanile_proto::kind::Kind::Expired] {
+        *firenze.holdings.missing.lock().unwrap() = Some(kind);
+        let granted = prato.federation.open_playback(playback(&firenze, 1, 10)).await.err().unwrap();
+        assert_eq!((granted.code(), granted.kind()), ("NOTHING_RECORDED", campanile_proto::kind::Kind::NotFound));
+        let other = prato.federation.open_playback(playback(&firenze, 3, 10)).await.err().unwrap();
+        assert_eq!(other.code(), "NOT_GRANTED");
+    }
+}
+
+#[tokio::test]
 async fn footage_outside_the_leased_interval_is_not_sent() {
     let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
     prato.agree_with(&firenze).await;
