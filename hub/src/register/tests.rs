@@ -141,19 +141,16 @@ fn is_tampered<T>(outcome: &Result<T, RegisterError>) -> bool {
 async fn what_was_altered_or_deleted_is_noticed_while_running_and_at_the_next_start() {
     for sql in [
         "UPDATE leaf SET leaf = (SELECT leaf FROM leaf WHERE sequence = 1) WHERE sequence = 2",
-        "UPDATE leaf SET leaf = leaf || x'a00601' WHERE sequence = 2",
+        "UPDATE leaf SET leaf = CAST(leaf || x'a00601' AS BLOB) WHERE sequence = 2",
         "DELETE FROM leaf WHERE sequence = 2",
         "DELETE FROM leaf WHERE sequence = 4",
         "DELETE FROM leaf",
         "UPDATE checkpoint SET envelope = x'00'",
-        "UPDATE checkpoint SET envelope = substr(envelope, 1, length(envelope) - 1) || x'00'",
-        "UPDATE checkpoint SET tree_size = 3",
+        "UPDATE checkpoint SET envelope = CAST(substr(envelope, 1, length(envelope) - 1) || x'00' AS BLOB)",
     ] {
         let (copy, verified) = tampered(&format!("{WITHOUT_TRIGGERS} {sql}")).await;
-        // A checkpoint's row is found by the size that is signed, wherever it was moved.
-        let moved = sql.contains("tree_size");
-        assert!(is_tampered(&verified) || moved, "{sql}: {verified:?}");
-        assert!(is_tampered(&open(copy.path()).map(drop)) || moved, "{sql}");
+        assert!(is_tampered(&verified), "{sql}: {verified:?}");
+        assert!(is_tampered(&open(copy.path()).map(drop)), "{sql}");
     }
     let (copy, verified) = tampered(WITHOUT_TRIGGERS).await;
     assert_eq!(verified.unwrap().root.size, 5, "the control");
