@@ -37,14 +37,23 @@ impl Federation {
     /// Signs what a partner proposed. Where it left our cameras open, `offered` is filled in; these are new
     /// bytes, which the partner's hub countersigns by itself because nothing else has changed.
     pub async fn sign(&self, id: AgreementId, offered: Vec<CameraId>) -> Result<(), FederationError> {
+        if self.signed(id, &offered).await? {
+            self.tell_untold().await;
+        }
+        Ok(())
+    }
+
+    /// Whether our signature is new.
+    pub(super) async fn signed(&self, id: AgreementId, offered: &[CameraId]) -> Result<bool, FederationError> {
+        let _alone = self.0.changing.lock().await;
         let held = self.held(id)?;
         match held.state(self.us(), self.0.clock.utc()) {
             State::AwaitingUs => {}
             State::Revoked => return Err(FederationError::Revoked(id)),
             State::Expired => return Err(FederationError::Expired(id)),
-            State::Proposed | State::Live | State::Suspended => return Ok(()),
+            State::Proposed | State::Live | State::Suspended => return Ok(false),
         }
-        let filled = agreement::fill_in(&held.agreement, self.us(), &offered);
+        let filled = agreement::fill_in(&held.agreement, self.us(), offered);
         agreement::check(&filled)
             .and_then(|()| agreement::is_filled_in(&filled, |_| true))
             .map_err(FederationError::Agreement)?;
@@ -56,8 +65,7 @@ impl Federation {
         let signed = Held::of(envelope, filled).ok_or(FederationError::Stored { what: "agreement" })?;
         let tell = held.others(self.us()).into_iter().map(|partner| (partner, Tell::Conclude)).collect();
         self.hold(Held { suspended: held.suspended, ..signed }, tell).await?;
-        self.tell_untold().await;
-        Ok(())
+        Ok(true)
     }
 
     /// Ends an agreement: here at once, at the partner as soon as it can be told.
@@ -85,6 +93,7 @@ impl Federation {
 
     /// Our people have compared a suspended agreement with the partner's: it is in force again.
     pub async fn confirm(&self, id: AgreementId) -> Result<(), FederationError> {
+        let _alone = self.0.changing.lock().await;
         let held = self.held(id)?;
         if held.revoked_at.is_some() {
             return Err(FederationError::Revoked(id));
@@ -129,6 +138,18 @@ impl Federation {
         let _ = self.0.revoked.send(id);
         self.0.end_leases(id).await;
         Ok(self.0.store.revoke(id, envelope, at, tell).await?)
+    }
+
+    /// Forgets a proposal that our people never signed: kept, it would let a partner fill the disk.
+    pub(super) async fn withdrawn(&self, id: AgreementId) -> Result<(), FederationError> {
+        let _alone = self.0.changing.lock().await;
+        if self.held(id).is_ok_and(|held| held.signers.contains(&self.us())) {
+            return Err(FederationError::Agreement(Problem::OtherBytes));
+        }
+        self.0.store.forget(id).await?;
+        write(&self.0.directory).agreements.remove(&id);
+        self.publish();
+        Ok(())
     }
 
     pub(super) fn held(&self, id: AgreementId) -> Result<Held, FederationError> {

@@ -44,6 +44,7 @@ pub use owner::{Entry, NotReleased, Owner, Wanted};
 pub use replies::OnBehalf;
 pub use service::Service;
 pub use viewing::{PartnerPlayback, PlaybackQuery};
+pub(crate) use witness::root_of;
 
 use crate::access::LiveAgreement;
 use crate::fleet::Identity;
@@ -97,6 +98,8 @@ pub(crate) struct Inner {
     /// Agreements as they are revoked, by whichever side.
     revoked: broadcast::Sender<AgreementId>,
     turnstile: turnstile::Turnstile,
+    /// Held from reading an agreement or a partner to having written it. A revocation never waits for it.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Federation {
@@ -134,6 +137,7 @@ impl Federation {
             leases: Leases::default(),
             revoked: broadcast::channel(16).0,
             turnstile: turnstile::Turnstile::default(),
+            changing: tokio::sync::Mutex::default(),
         }));
         federation.publish();
         Ok(federation)

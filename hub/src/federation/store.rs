@@ -293,6 +293,17 @@ impl Store {
         self.note(move |marker| marker.changed(count)).await
     }
 
+    /// Removes a proposal that was never ours.
+    pub async fn forget(&self, id: AgreementId) -> Result<(), StoreError> {
+        let write = move |c: &mut Connection| {
+            let change = c.transaction()?;
+            change.execute("DELETE FROM agreements WHERE agreement = ?", [id.as_bytes()])?;
+            change.execute("DELETE FROM untold WHERE agreement = ?", [id.as_bytes()])?;
+            change.commit()
+        };
+        self.with("forgetting a proposal", write).await
+    }
+
     pub async fn untold(&self) -> Result<Vec<Untold>, StoreError> {
         type Raw = Vec<(Vec<u8>, Vec<u8>, String, Option<Vec<u8>>)>;
         let read = |c: &mut Connection| -> rusqlite::Result<Raw> {

@@ -22,6 +22,7 @@ impl Federation {
     pub async fn run(self, owner: Arc<dyn Owner>, stop: CancellationToken) {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.check_witnessed(&owner).await;
         let outward = async {
             let mut tell = tokio::time::interval(TELL);
             let mut renew = tokio::time::interval(RENEW);
@@ -70,7 +71,7 @@ impl Federation {
                 tracing::warn!(partner = %partner.id, error = %Chain(&error), "mandate not refreshed");
             }
             if let (Some(checkpoint), Some(partner)) = (&checkpoint, self.partner(partner.id))
-                && let Err(error) = self.be_witnessed(&partner, checkpoint.clone()).await
+                && let Err(error) = self.be_witnessed(owner, &partner, checkpoint.clone()).await
             {
                 tracing::warn!(partner = %partner.id, error = %Chain(&error), "register not witnessed");
             }

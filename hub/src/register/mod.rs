@@ -145,6 +145,17 @@ impl Register {
         self.ask(|answer| Command::Inclusion { sequence, size, answer }).await
     }
 
+    /// Whether the register, as it is now, begins with the tree of this root.
+    pub async fn begins_with(&self, then: Option<Root>) -> Result<bool, RegisterError> {
+        let (Some(then), now) = (then, self.root().await?) else { return Ok(false) };
+        Ok(match then.size {
+            0 => true,
+            size if size == now.size => then.hash == now.hash,
+            size if size > now.size => false,
+            size => verify_consistency(&then, &now, &self.consistency(size, now.size).await?),
+        })
+    }
+
     /// Proof that the tree of `old` leaves is the beginning of that of `new` (RFC 9162 section 2.1.4).
     pub async fn consistency(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
         self.ask(|answer| Command::Consistency { old, new, answer }).await

@@ -202,14 +202,126 @@ async fn a_register_that_forks_gets_no_second_signature() {
     prato.agree_with(&firenze).await;
     let partner = prato.federation.partners().remove(0);
     let checkpoint = prato.register.checkpoint().await.unwrap();
-    prato.federation.be_witnessed(&partner, checkpoint.clone()).await.unwrap();
+    let owner: Arc<dyn Owner> = prato.holdings.clone();
+    prato.federation.be_witnessed(&owner, &partner, checkpoint.clone()).await.unwrap();
     let kept = prato.federation.0.store.checkpoint(firenze.id(), true).await.unwrap().unwrap();
     assert_eq!(kept.signatures.len(), 2);
 
     let mut forked: campanile_proto::types::v1::Checkpoint = signed::open_strictly(&checkpoint).unwrap();
     forked.root_hash = vec![9; 32].into();
     let forked = signed::envelope(&forked, prato.id(), &prato.federation.0.identity.register);
-    assert!(prato.federation.be_witnessed(&partner, forked).await.is_err());
+    assert!(prato.federation.be_witnessed(&owner, &partner, forked).await.is_err());
+}
+
+#[tokio::test]
+async fn a_register_that_was_rewritten_is_not_witnessed_and_one_that_grew_is() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let agreement = prato.agree_with(&firenze).await;
+    let partner = prato.federation.partner(firenze.id()).unwrap();
+    let owner: Arc<dyn Owner> = prato.holdings.clone();
+    let key = &prato.federation.0.identity.register;
+    let at_firenze = async || {
+        let held = firenze.federation.0.store.checkpoint(prato.id(), false).await.unwrap().unwrap();
+        signed::open_strictly::<campanile_proto::types::v1::Checkpoint>(&held).unwrap()
+    };
+    let grow = async || {
+        for _ in 0..3 {
+            prato.holdings.note_refused(campanile_proto::types::v1::Act::Search, "x".into(), "TEST".into()).await;
+        }
+        prato.register.checkpoint().await.unwrap()
+    };
+    let first = grow().await;
+    prato.federation.be_witnessed(&owner, &partner, first.clone()).await.unwrap();
+    let second = grow().await;
+    prato.federation.be_witnessed(&owner, &partner, second.clone()).await.unwrap();
+    let size = at_firenze().await.tree_size;
+    assert!(size > 6, "the control: what grew is signed");
+
+    // The requester has forgotten the later signature and learns of it with the answer.
+    let store = &prato.federation.0.store;
+    store.put_checkpoint(firenze.id(), true, u64::MAX >> 1, &first).await.unwrap();
+    let third = grow().await;
+    prato.federation.be_witnessed(&owner, &partner, third).await.unwrap();
+    assert!(at_firenze().await.tree_size > size);
+    assert_eq!(prato.state(agreement), State::Live);
+
+    let mut rewritten = at_firenze().await;
+    (rewritten.tree_size, rewritten.root_hash) = (rewritten.tree_size + 5, vec![9; 32].into());
+    let rewritten = signed::envelope(&rewritten, prato.id(), key);
+    let held = at_firenze().await;
+    assert!(prato.federation.be_witnessed(&owner, &partner, rewritten).await.is_err());
+    assert_eq!(at_firenze().await, held, "it was not signed");
+}
+
+#[tokio::test]
+async fn a_register_behind_what_partners_witnessed_suspends_every_agreement() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let agreement = prato.agree_with(&firenze).await;
+    let partner = prato.federation.partner(firenze.id()).unwrap();
+    let owner: Arc<dyn Owner> = prato.holdings.clone();
+    prato.holdings.note_refused(campanile_proto::types::v1::Act::Search, "x".into(), "TEST".into()).await;
+    let checkpoint = prato.register.checkpoint().await.unwrap();
+    prato.federation.be_witnessed(&owner, &partner, checkpoint.clone()).await.unwrap();
+    prato.federation.check_witnessed(&owner).await;
+    assert_eq!(prato.state(agreement), State::Live, "the control");
+
+    // As if the register had been restored from before what firenze signed.
+    let mut ahead: campanile_proto::types::v1::Checkpoint = signed::open_strictly(&checkpoint).unwrap();
+    (ahead.tree_size, ahead.root_hash) = (ahead.tree_size + 100, vec![9; 32].into());
+    let mut ahead = signed::envelope(&ahead, prato.id(), &prato.federation.0.identity.register);
+    signed::countersign(&mut ahead, firenze.id(), &firenze.federation.0.identity.register);
+    firenze.federation.0.store.put_checkpoint(prato.id(), false, 1_000, &ahead).await.unwrap();
+    assert!(prato.federation.be_witnessed(&owner, &partner, checkpoint).await.is_err());
+    assert_eq!(prato.state(agreement), State::Suspended);
+    assert_eq!(prato.federation.open_playback(playback(&firenze, 1, 10)).await.err().unwrap().code(), "SUSPENDED");
+    prato.federation.confirm(agreement).await.unwrap();
+    assert_eq!(prato.state(agreement), State::Live);
+}
+
+#[tokio::test]
+async fn an_older_mandate_takes_no_newer_ones_place() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    // What prato holds is newer than what is answered at firenze's address: an old hub, or a replay.
+    let mut held = prato.federation.partner(firenze.id()).unwrap();
+    held.mandate.sequence = 7;
+    prato.federation.0.directory.write().unwrap().partners.insert(firenze.id(), held.clone());
+    let fingerprint = signed::fingerprint(&firenze.federation.0.identity.long_term.verifying_key());
+    let older = prato.federation.add_partner(&firenze.address, &fingerprint).await.unwrap_err();
+    assert!(matches!(older, FederationError::Mandate(mandate::MandateProblem::Older { held: 7, found: 1 })), "{older}");
+    prato.federation.refresh(&held).await.unwrap();
+    assert_eq!(prato.federation.partner(firenze.id()).unwrap().mandate.sequence, 7);
+    held.mandate.sequence = 1;
+    prato.federation.0.directory.write().unwrap().partners.insert(firenze.id(), held);
+    assert!(prato.federation.add_partner(&firenze.address, &fingerprint).await.is_ok(), "the control");
+}
+
+#[tokio::test]
+async fn a_proposal_sent_again_while_it_is_signed_takes_no_signature_away() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    for _ in 0..20 {
+        let id = prato.federation.propose(draft(&prato, &firenze)).await.unwrap();
+        let proposal = prato.federation.held(id).unwrap().envelope;
+        let from = firenze.federation.partner(prato.id()).unwrap();
+        let again = || firenze.federation.proposed(&from, proposal.clone());
+        let (signed, ..) = tokio::join!(firenze.federation.signed(id, &[]), again(), again(), again(), again());
+        assert!(signed.unwrap());
+        assert_eq!(firenze.state(id), State::Live);
+    }
+}
+
+#[tokio::test]
+async fn a_proposal_that_was_never_signed_here_is_forgotten_when_it_is_withdrawn() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    for _ in 0..3 {
+        let id = prato.federation.propose(draft(&prato, &firenze)).await.unwrap();
+        assert_eq!(firenze.state(id), State::AwaitingUs);
+        prato.federation.revoke(id, "no").await.unwrap();
+        assert!(firenze.federation.agreements().is_empty());
+    }
+    assert!(firenze.federation.0.store.everything().await.unwrap().agreements.is_empty());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::relay::{Mangle, Relay};
 use crate::access::{Door, Refusal, Request, Shutter};
 use crate::federation::owner::Picture;
 use crate::federation::*;
-use crate::register::Register;
+use crate::register::{Register, RegisterError, Root};
 use bytes::Bytes;
 use campanile_proto::federation::v1::{
     CameraCard, Grant, GroupListing, Listing, Purpose, Right, SearchHit, VariantListing,
@@ -55,6 +55,8 @@ pub struct Holdings {
     number: u8,
     /// How long a search takes.
     pub slow: Mutex<Duration>,
+    /// What is done to every hit and listing before it leaves: a partner that misbehaves.
+    pub bent: Mutex<Option<(fn(&mut SearchHit), fn(&mut Listing))>>,
     /// What a listing fails with.
     pub missing: Mutex<Option<Kind>>,
     /// Runs when events or a group are asked for, before they are delivered.
@@ -105,7 +107,11 @@ impl Owner for Holdings {
             };
             // One camera more than any agreement grants: a search that forgets its bounds shows it.
             let within = |hit: &SearchHit| (wanted.from.0..wanted.to.0).contains(&hit.start_us);
-            Ok((1..=9).map(hit).filter(within).take(wanted.limit).collect())
+            let mut hits: Vec<SearchHit> = (1..=9).map(hit).filter(within).take(wanted.limit).collect();
+            if let Some((bend, _)) = *self.bent.lock().unwrap() {
+                hits.iter_mut().for_each(bend);
+            }
+            Ok(hits)
         })
     }
 
@@ -140,7 +146,13 @@ impl Owner for Holdings {
         Box::pin(async move {
             match missing {
                 Some(kind) => Err(NotReleased { what: "a listing", kind, source: "there is none".into() }),
-                None => Ok(Listing { zero_us: from.0, variants: vec![variant], ..Default::default() }),
+                None => {
+                    let mut listing = Listing { zero_us: from.0, variants: vec![variant], ..Default::default() };
+                    if let Some((_, bend)) = *self.bent.lock().unwrap() {
+                        bend(&mut listing);
+                    }
+                    Ok(listing)
+                }
             }
         })
     }
@@ -164,6 +176,16 @@ impl Owner for Holdings {
             }
             Ok(footage(camera, range.0))
         })
+    }
+
+    fn begins_with(&self, then: Root) -> BoxFuture<'_, Result<bool, NotReleased>> {
+        let failed = |source: RegisterError| NotReleased { what: "root", kind: Kind::Internal, source: source.into() };
+        Box::pin(async move { self.register.begins_with(Some(then)).await.map_err(failed) })
+    }
+
+    fn growth(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, NotReleased>> {
+        let failed = |source: RegisterError| NotReleased { what: "proof", kind: source.kind(), source: source.into() };
+        Box::pin(async move { self.register.consistency(old, new).await.map_err(failed) })
     }
 
     fn checkpoint(&self) -> BoxFuture<'_, Result<SignedEnvelope, NotReleased>> {
@@ -229,6 +251,7 @@ impl Town {
             slow: Mutex::default(),
             meanwhile: Mutex::default(),
             missing: Mutex::default(),
+            bent: Mutex::default(),
         });
         let stop = CancellationToken::new();
         let service = Relay { inner: Service::new(federation.clone(), holdings.clone()), mangle };
