@@ -8,7 +8,7 @@ use super::refuse::TOO_FAR_AHEAD;
 use super::replies::{Asking, OnBehalf, Replies, bounded};
 use bytes::{Bytes, BytesMut};
 use campanile_proto::federation::v1::reply::Reply as Content;
-use campanile_proto::federation::v1::{LeaseRequest, Listing, Receipt, Right, media_part::Part};
+use campanile_proto::federation::v1::{GroupListing, LeaseRequest, Listing, Receipt, Right, media_part::Part};
 use campanile_proto::ids::{AgreementId, CameraId, LeaseId, OrganisationId, RequestId, RunId};
 use campanile_proto::kind::Chain;
 use campanile_proto::signed;
@@ -29,8 +29,13 @@ const GROUP_SECONDS: u64 = 20;
 /// How long a group may be waited for that lies too far ahead of the viewer.
 const AHEAD_WAIT: Duration = Duration::from_secs(30);
 const AHEAD_RETRY: Duration = Duration::from_millis(500);
-/// A minute of 4K at 60 Mbit/s.
-const MAX_MEDIA_BYTES: usize = 512 << 20;
+/// A group of eight seconds of 4K at 60 Mbit/s.
+const MAX_MEDIA_BYTES: usize = 64 << 20;
+/// A day of groups of half a second, of two streams.
+const MAX_GROUPS: usize = 2 * 172_800;
+/// Main and sub.
+const MAX_VARIANTS: usize = 4;
+const MAX_CODECS_BYTES: usize = 64;
 const MAX_LEASE_SECONDS: u32 = 60;
 
 /// An interval of a partner's camera.
@@ -87,6 +92,9 @@ impl Federation {
         };
         let timed = tokio::time::timeout(Duration::from_secs(OPEN_SECONDS), whole).await;
         let listing = timed.unwrap_or(Err(AskError::TimedOut(OPEN_SECONDS)))?;
+        if !is_as_asked(&listing, query.from, query.to) {
+            return Err(AskError::Unexpected("a listing outside of the question"));
+        }
         let id = LeaseId::try_from(&listing.lease_id).map_err(|_| AskError::Unexpected("a listing without lease"))?;
         let seconds = Duration::from_secs(listing.lease_seconds.clamp(1, MAX_LEASE_SECONDS).into());
         let lease = Lease {
@@ -264,6 +272,21 @@ impl Lease {
         let envelope = signed::envelope(&wire, inner.identity.id, &inner.identity.hub);
         Ok((envelope, inner.connections.client(&partner)))
     }
+}
+
+/// Whether a listing holds nothing that was not asked for, and nothing that could write a playlist of its own:
+/// its codecs stand there in quotes (RFC 8216 section 4.3.4.2, RFC 6381).
+fn is_as_asked(listing: &Listing, from: WallTime, to: WallTime) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '.';
+    let codecs = |text: &str| text.len() <= MAX_CODECS_BYTES && text.chars().all(plain);
+    let within = |group: &GroupListing| {
+        let duration = i64::try_from(group.duration_us).unwrap_or(i64::MAX);
+        group.first <= group.last && group.start_us < to.0 && group.start_us.saturating_add(duration) >= from.0
+    };
+    let groups = listing.variants.iter().map(|variant| variant.groups.len()).sum::<usize>();
+    listing.variants.len() <= MAX_VARIANTS
+        && groups <= MAX_GROUPS
+        && listing.variants.iter().all(|variant| codecs(&variant.codecs) && variant.groups.iter().all(within))
 }
 
 /// What a receipt says.

@@ -221,6 +221,52 @@ async fn a_revocation_stops_hits_and_thumbnails_that_are_on_their_way() {
     assert_eq!(phases(Phase::Opened), phases(Phase::Closed), "every entry is closed");
 }
 
+type Bend<T> = fn(&mut T);
+
+#[tokio::test]
+async fn an_event_that_was_not_asked_for_is_not_shown() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let bends: [Bend<campanile_proto::federation::v1::SearchHit>; 3] =
+        [|hit| hit.start_us = NOW.0 + 1, |hit| hit.start_us -= 2 * MICROS_PER_HOUR, |hit| hit.event_id.clear()];
+    for bend in bends {
+        *firenze.holdings.bent.lock().unwrap() = Some((bend, |_| ()));
+        let found = ask(&prato, query()).await;
+        assert_eq!((refused(&found[0].2).0, found[0].1.len()), ("UNEXPECTED", 0));
+    }
+    // The owner narrows a search to what is granted; here its partner is asked for one camera and sends two.
+    *firenze.holdings.bent.lock().unwrap() = Some((|hit| hit.camera_id = camera(2, 1).into(), |_| ()));
+    let narrowed = ask(&prato, PartnerQuery { cameras: vec![camera(2, 1)], ..query() }).await;
+    assert!(narrowed[0].1.iter().all(|found| *found == camera(2, 1)));
+    *firenze.holdings.bent.lock().unwrap() =
+        Some((|hit| hit.camera_name = format!("Via\u{1b}[2J{}", "x".repeat(1_000)), |_| ()));
+    let answers: Vec<_> = prato.federation.ask_search(query()).collect().await;
+    let Answer::Hits(hits) = &answers[0].result else { panic!("{answers:?}") };
+    assert_eq!(hits[0].camera_name.chars().count(), 300);
+    assert!(hits[0].camera_name.starts_with("Via[2Jx"));
+}
+
+#[tokio::test]
+async fn a_listing_that_was_not_asked_for_is_not_played() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let bends: [Bend<campanile_proto::federation::v1::Listing>; 5] = [
+        |listing| listing.variants[0].codecs = "avc1\"\n#EXT-X-MAP:URI=\"https://evil.example/x".into(),
+        |listing| listing.variants[0].codecs = "a".repeat(65),
+        |listing| listing.variants[0].groups[0].start_us += MICROS_PER_HOUR,
+        |listing| listing.variants[0].groups[0].start_us -= MICROS_PER_HOUR,
+        |listing| listing.variants = vec![listing.variants[0].clone(); 5],
+    ];
+    for bend in bends {
+        *firenze.holdings.bent.lock().unwrap() = Some((|_| (), bend));
+        let refused = prato.federation.open_playback(playback(&firenze, 1, 10)).await.err().unwrap();
+        assert_eq!(refused.code(), "UNEXPECTED");
+    }
+    *firenze.holdings.bent.lock().unwrap() =
+        Some((|_| (), |listing| listing.variants[0].codecs = "hvc1.1.6.L93.B0".into()));
+    assert!(prato.federation.open_playback(playback(&firenze, 1, 10)).await.is_ok(), "the control");
+}
+
 #[tokio::test]
 async fn a_dead_partner_is_named_and_a_slow_one_delays_nobody() {
     let prato = Town::start(1).await;
