@@ -95,3 +95,22 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campanile_proto::federation::v1::Refusal as Answered;
+
+    #[tokio::test]
+    async fn a_clause_that_a_partner_named_reaches_the_operator() {
+        let refusal = Answered { code: "NOT_GRANTED".into(), clause: "3.3".into(), sentence: "no clause".into() };
+        let response = Problem::of_partner(&AskError::Refused(refusal)).into_response();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let bytes = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(said, json!({ "code": "NOT_GRANTED", "clause": "3.3", "sentence": "no clause" }));
+        let response = Problem::of_partner(&AskError::CutShort).into_response();
+        let bytes = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("clause"));
+    }
+}

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use campanile_proto::federation::v1::Purpose;
 use campanile_proto::ids::{CameraId, EventId, OrganisationId, RequestId};
+use campanile_proto::kind::Kind;
 use campanile_proto::time::{Clock, MICROS_PER_SECOND, MonoTime, WallTime};
 use futures::StreamExt;
 use serde::Deserialize;
@@ -22,12 +23,17 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 const DEFAULT_LIMIT: usize = 200;
 const MAX_CAMERAS: usize = 2_000;
+/// Each may ask every partner.
+const AT_ONCE: usize = 64;
+/// A browser that is suspended, or reads on purpose one line an hour.
+const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_SITE_CHARACTERS: usize = 200;
 const MAX_WORDS_CHARACTERS: usize = 300;
 /// How long a search's thumbnails may still be looked at.
@@ -104,10 +110,21 @@ fn read(_: &Web, asked: &mut Request, raw: &Raw) -> Result<Wanted, Problem> {
 
 async fn search(call: Call<Wanted>) -> Result<Response, Problem> {
     let Call { web, pass, input: wanted, .. } = call;
+    let busy = || Problem {
+        retry_after: Some(1),
+        ..Problem::new(Kind::Exhausted, "TOO_MANY_SEARCHES", "too many searches run at once; try again in a moment")
+    };
+    let place = web.searches.room.clone().try_acquire_owned().map_err(|_| busy())?;
     web.searches.open(&pass);
     let (lines, coming) = mpsc::channel::<Bytes>(16);
     let request = pass.request_id().to_string();
-    tokio::spawn(Running { web, pass, lines }.run(wanted));
+    let (tasks, stop) = (web.tasks.clone(), web.stop.clone());
+    let running = Running { web, pass, lines, patience: PATIENCE, unread: CancellationToken::new() };
+    tasks.spawn(async move {
+        let _place = place;
+        // Dropped by the stop, it closes its register entry all the same.
+        stop.run_until_cancelled_owned(running.run(wanted)).await;
+    });
     let stream = ReceiverStream::new(coming).map(Ok::<_, Infallible>);
     // Thumbnails are asked for under it, and need not wait for the last partner.
     let headers = [
@@ -122,12 +139,18 @@ struct Running {
     web: Arc<Web>,
     pass: Pass,
     lines: mpsc::Sender<Bytes>,
+    /// How long one line may wait for its reader.
+    patience: Duration,
+    unread: CancellationToken,
 }
 
 impl Running {
     async fn run(self, wanted: Wanted) {
-        tokio::join!(self.own(&wanted), self.partners(&wanted));
-        self.say(json!({ "kind": "end", "request_id": self.pass.request_id() })).await;
+        let whole = async {
+            tokio::join!(self.own(&wanted), self.partners(&wanted));
+            self.say(json!({ "kind": "end", "request_id": self.pass.request_id() })).await;
+        };
+        self.unread.run_until_cancelled(whole).await;
         self.pass.close(0, 0).await;
     }
 
@@ -217,8 +240,10 @@ impl Running {
         let mut text = line.to_string();
         text.push('\n');
         self.pass.count(0, text.len() as u64);
-        // Nobody reads: the loops look at it themselves.
-        let _ = self.lines.send(text.into()).await;
+        // A reader that has gone is noticed by the loops; one that stays and does not read ends the search.
+        if tokio::time::timeout(self.patience, self.lines.send(text.into())).await.is_err() {
+            self.unread.cancel();
+        }
     }
 }
 
@@ -287,12 +312,14 @@ struct Past {
 /// Searches of the last hour, in memory.
 pub(super) struct Remembered {
     past: Mutex<HashMap<RequestId, Past>>,
+    /// Places for searches that run.
+    room: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
 }
 
 impl Remembered {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { past: Mutex::default(), clock }
+        Self { past: Mutex::default(), room: Arc::new(Semaphore::new(AT_ONCE)), clock }
     }
 
     pub fn open(&self, pass: &Pass) {
@@ -342,5 +369,59 @@ impl Remembered {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Past>> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Stand, administrator};
+    use super::*;
+    use campanile_proto::time::MICROS_PER_HOUR;
+
+    async fn running(stand: &Stand, lines: mpsc::Sender<Bytes>) -> (Running, Wanted) {
+        let (from, to) = (stand.clock.utc().plus_micros(-MICROS_PER_HOUR), stand.clock.utc());
+        let asked = Request {
+            purpose: Some(Purpose::UrbanSecurity),
+            case_number: Some("1".into()),
+            interval: Some((from, to)),
+            ..Request::new(administrator(), Action::Search)
+        };
+        let pass = stand.hub().door.enter(asked).await.unwrap();
+        let query = Query { from, to, cameras: Vec::new(), site: None, words: String::new(), region: None, limit: 10 };
+        let (patience, unread) = (Duration::from_millis(20), CancellationToken::new());
+        let running = Running { web: stand.web.clone(), pass, lines, patience, unread };
+        (running, Wanted { query, named: Vec::new(), partners: true })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_that_does_not_read_ends_its_search_and_the_entry_is_closed() {
+        let stand = Stand::open().await;
+        // One line fits; the second waits for a reader.
+        let (lines, mut unread) = mpsc::channel(1);
+        let (search, wanted) = running(&stand, lines).await;
+        let size = stand.size().await;
+        tokio::time::timeout(Duration::from_secs(10), search.run(wanted)).await.expect("it does not wait for ever");
+        assert_eq!(stand.size().await, size + 1, "its entry is closed");
+        assert!(unread.recv().await.is_some());
+        assert!(unread.recv().await.is_none(), "no line came after the one that fitted");
+
+        let (lines, mut read) = mpsc::channel(1);
+        let (search, wanted) = running(&stand, lines).await;
+        let (_, last) = tokio::join!(search.run(wanted), async {
+            let mut last = Bytes::new();
+            while let Some(line) = read.recv().await {
+                last = line;
+            }
+            last
+        });
+        assert!(last.starts_with(br#"{"kind":"end""#), "the control: {last:?}");
+    }
+
+    #[test]
+    fn a_clause_that_a_partner_named_stands_in_its_line() {
+        let id = OrganisationId::from_u128(1);
+        let line = failed(id, "Firenze", ("NOT_GRANTED", "3.1", "no clause grants it"), 7);
+        assert_eq!((line["clause"].as_str(), line["code"].as_str()), (Some("3.1"), Some("NOT_GRANTED")));
+        assert!(failed(id, "Firenze", ("TIMED_OUT", "", "late"), 7).get("clause").is_none());
     }
 }

@@ -142,9 +142,7 @@ impl Viewings {
             let ids: Vec<RequestId> = open.iter().filter(|(_, v)| is_over(v)).map(|(id, _)| *id).collect();
             ids.iter().filter_map(|id| open.remove(id)).collect()
         };
-        for viewing in over {
-            finish(viewing).await;
-        }
+        futures::future::join_all(over.into_iter().map(finish)).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Arc<Viewing>>> {

@@ -19,6 +19,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// A person on the hub's own machine.
@@ -47,7 +48,7 @@ impl Stand {
         let shutter = Arc::new(Shutter::default());
         hub.door = hub.door.judged_by(&shutter);
         let tls = Tls::prepare(&hub.config).unwrap();
-        Self { web: Arc::new(Web::new(Arc::new(hub), &tls)), shutter, clock, folder }
+        Self { web: Arc::new(Web::new(Arc::new(hub), &tls, CancellationToken::new())), shutter, clock, folder }
     }
 
     pub fn hub(&self) -> &Hub {
