@@ -18,6 +18,9 @@ const LEASE_US: i64 = LEASE_SECONDS as i64 * MICROS_PER_SECOND;
 const AHEAD_US: i64 = 30 * MICROS_PER_SECOND;
 /// Whoever jumps has emptied his buffer and starts anew; not more often than this.
 const JUMP_US: i64 = 2 * MICROS_PER_SECOND;
+/// What can be sent of one stream before the time it takes to view it has passed, however often somebody jumps:
+/// a buffer, and three jumps in a row.
+const BURST_US: i64 = 4 * AHEAD_US;
 /// How long the end of a lease is remembered, to be named.
 const REMEMBERED_US: i64 = 60 * MICROS_PER_SECOND;
 /// Playbacks of one partner at once.
@@ -55,28 +58,49 @@ struct Lease {
     ended: Option<&'static str>,
 }
 
-/// What was sent of one stream against what can have been viewed since the last jump.
-#[derive(Debug, Default)]
+/// What was sent of one stream against what can have been viewed since the last jump, and in all.
+#[derive(Debug)]
 struct Ahead {
     jumped: Option<MonoTime>,
     next: usize,
     sent_us: i64,
+    /// A token bucket (ITU-T I.371): what may still be sent at once, as of `filled`.
+    burst_us: i64,
+    filled: MonoTime,
 }
 
 impl Ahead {
+    fn new(now: MonoTime) -> Self {
+        Self { jumped: None, next: 0, sent_us: 0, burst_us: BURST_US, filled: now }
+    }
+
     fn allows(&mut self, place: Place, now: MonoTime) -> bool {
+        self.burst_us = self.burst_us.saturating_add(now - self.filled).min(BURST_US);
+        self.filled = now;
         let may_jump = self.jumped.is_none_or(|at| now - at >= JUMP_US);
         if place.position != self.next && may_jump || self.jumped.is_none() {
-            *self = Self { jumped: Some(now), next: place.position, sent_us: 0 };
+            (self.jumped, self.next, self.sent_us) = (Some(now), place.position, 0);
         }
         let viewed = self.jumped.map_or(0, |at| now - at);
         // A first group longer than the limit is still one group.
-        if self.sent_us > 0 && self.sent_us.saturating_add(place.duration_us) > AHEAD_US + viewed {
+        let too_far = self.sent_us > 0 && self.sent_us.saturating_add(place.duration_us) > AHEAD_US + viewed;
+        let too_much = self.burst_us < place.duration_us.min(BURST_US);
+        if too_far || too_much {
             return false;
         }
         self.sent_us = self.sent_us.saturating_add(place.duration_us);
+        self.burst_us -= place.duration_us.min(BURST_US);
         self.next = place.position + 1;
         true
+    }
+
+    /// It did not come: asked for again, it must not count twice.
+    fn give_back(&mut self, place: Place) {
+        self.sent_us = self.sent_us.saturating_sub(place.duration_us).max(0);
+        self.burst_us = self.burst_us.saturating_add(place.duration_us).min(BURST_US);
+        if self.next == place.position + 1 {
+            self.next = place.position;
+        }
     }
 }
 
@@ -180,12 +204,22 @@ impl Leases {
     ) -> Result<(), Refusal> {
         with_live(&mut self.locked(), leased, partner, now, |lease| {
             let Some(place) = lease.terms.place(stream, run, part)? else { return Ok(()) };
-            if !lease.ahead.entry(stream).or_default().allows(place, now) {
+            if !lease.ahead.entry(stream).or_insert_with(|| Ahead::new(now)).allows(place, now) {
                 let sentence = "at most 30 s of viewing are sent ahead; ask again a little later";
                 return Err(refusal(refuse::TOO_FAR_AHEAD, sentence));
             }
             Ok(())
         })
+    }
+
+    /// A part that was admitted could not be had.
+    pub fn not_sent(&self, leased: &Leased, (stream, run, part): (Stream, RunId, Part)) {
+        let mut leases = self.locked();
+        let Some(lease) = leases.get_mut(&leased.lease) else { return };
+        let Ok(Some(place)) = lease.terms.place(stream, run, part) else { return };
+        if let Some(ahead) = lease.ahead.get_mut(&stream) {
+            ahead.give_back(place);
+        }
     }
 
     /// Whether the lease still lives, asked between two chunks; and what went out under it.

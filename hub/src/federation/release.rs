@@ -204,7 +204,10 @@ impl Asked<'_> {
             Part::Init => self.owner.init(terms.camera, stream, run).await,
             Part::Group { first, last } => self.owner.group(terms.camera, stream, run, (first, last), terms.zero).await,
         };
-        let media = media.map_err(|error| self.said(&error))?;
+        let media = media.map_err(|error| {
+            self.federation.leases.not_sent(&leased, (stream, run, part));
+            self.said(&error)
+        })?;
         let lease = leased.lease;
         let alive = |items, bytes| self.federation.leases.sent(lease, items, bytes, self.federation.clock.mono());
         // It may have been revoked while the box was asked.

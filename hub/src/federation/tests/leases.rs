@@ -129,6 +129,36 @@ fn at_most_30_seconds_of_viewing_are_sent_ahead() {
 }
 
 #[test]
+fn whoever_jumps_all_the_time_gets_no_more_than_can_be_viewed() {
+    let leases = Leases::default();
+    let leased = opened(&leases);
+    let mut sent = 0;
+    for second in 0..60 {
+        let renewed = Leased { issued: leased.issued.plus_micros(second + 1), ..leased.clone() };
+        leases.renew(&renewed, PARTNER, at(second)).unwrap();
+        let from = (second as u64 * 37) % 90;
+        let admit = |n| leases.admit(&leased, PARTNER, group(n), at(second)).is_ok();
+        sent += (from..from + 10).filter(|n| admit(*n)).count() as i64 * 4;
+    }
+    assert!(sent <= 120 + 60, "{sent} s of viewing within 60 s");
+    assert!(sent > 100, "the control: {sent} s, somebody who looks for something is not held up at once");
+}
+
+#[test]
+fn a_group_that_did_not_come_does_not_count() {
+    let leases = Leases::default();
+    let leased = opened(&leases);
+    for n in 0..7 {
+        assert_eq!(code(leases.admit(&leased, PARTNER, group(n), at(0))), "ok");
+    }
+    assert_eq!(code(leases.admit(&leased, PARTNER, group(7), at(0))), "TOO_FAR_AHEAD", "the control");
+    for _ in 0..20 {
+        leases.not_sent(&leased, group(6));
+        assert_eq!(code(leases.admit(&leased, PARTNER, group(6), at(0))), "ok");
+    }
+}
+
+#[test]
 fn a_revoked_agreement_ends_its_leases_and_says_so() {
     let leases = Leases::default();
     let leased = opened(&leases);
