@@ -42,6 +42,7 @@ pub use error::{AskError, FederationError};
 pub use marker::marker_path;
 pub use owner::{Entry, NotReleased, Owner, Wanted};
 pub use replies::OnBehalf;
+pub use request::MAX_WORDS_CHARACTERS;
 pub use service::Service;
 pub use viewing::{PartnerPlayback, PlaybackQuery};
 pub(crate) use witness::root_of;

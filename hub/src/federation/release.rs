@@ -12,7 +12,8 @@ use crate::access::{Action, Principal, Request};
 use bytes::Bytes;
 use campanile_proto::federation::v1::reply::Reply as Content;
 use campanile_proto::federation::v1::{
-    AccessRequest, LeaseRequest, MediaPart, Refusal, Right, SearchEnd, SignedEnvelope, ThumbnailImage, media_part,
+    AccessRequest, LeaseRequest, Listing, MediaPart, Refusal, Right, SearchEnd, SignedEnvelope, ThumbnailImage,
+    VariantListing, media_part,
 };
 use campanile_proto::ids::AgreementId;
 use campanile_proto::kind::{Chain, Kind};
@@ -21,6 +22,8 @@ use std::sync::Arc;
 
 /// Of one part of a group: half a MiB, so that a revocation acts between two.
 const PART_BYTES: usize = 512 << 10;
+/// Of one part of a listing: some 45 bytes each.
+const GROUPS_AT_ONCE: usize = 10_000;
 
 /// One partner's request and the hub it reached.
 pub(super) struct Asked<'a> {
@@ -187,7 +190,13 @@ impl Asked<'_> {
         }
         listing.lease_id = id.into();
         listing.lease_seconds = LEASE_SECONDS;
-        let _ = reply.send(Content::Listing(listing), true).await;
+        let parts = split_listing(listing);
+        let last = parts.len() - 1;
+        for (at, part) in parts.into_iter().enumerate() {
+            if reply.send(Content::Listing(part), at == last).await.is_err() {
+                break;
+            }
+        }
         self.federation.leases.sent(id, 0, reply.bytes(), self.federation.clock.mono());
         Ok(())
     }
@@ -285,6 +294,25 @@ impl Asked<'_> {
             _ => unavailable(),
         }
     }
+}
+
+/// A listing in parts of at most so many groups: a day of them does not fit into one message. The first part
+/// says everything but the groups that follow; they belong to the variant of their stream.
+fn split_listing(mut listing: Listing) -> Vec<Listing> {
+    let mut rest: Vec<VariantListing> = Vec::new();
+    let mut room = GROUPS_AT_ONCE;
+    for variant in &mut listing.variants {
+        let more = variant.groups.split_off(variant.groups.len().min(room));
+        room -= variant.groups.len();
+        for groups in more.chunks(GROUPS_AT_ONCE) {
+            rest.push(VariantListing { stream: variant.stream, groups: groups.to_vec(), ..Default::default() });
+        }
+    }
+    let (lease_id, lease_seconds, zero_us) = (listing.lease_id.clone(), listing.lease_seconds, listing.zero_us);
+    let following = |variant| Listing { lease_id: lease_id.clone(), lease_seconds, zero_us, variants: vec![variant] };
+    let mut parts = vec![listing];
+    parts.extend(rest.into_iter().map(following));
+    parts
 }
 
 /// At least one part, even of nothing.

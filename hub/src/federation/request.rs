@@ -19,7 +19,8 @@ const MAX_AHEAD_US: i64 = 30 * MICROS_PER_SECOND;
 const MAX_CAMERAS: usize = 10_000;
 const MAX_CASE_CHARACTERS: usize = 64;
 const MAX_NAME_CHARACTERS: usize = 128;
-const MAX_WORDS_CHARACTERS: usize = 200;
+/// Words of a search.
+pub const MAX_WORDS_CHARACTERS: usize = 200;
 /// A partner gets at most this many hits of one search.
 pub const MAX_HITS: u32 = 1_000;
 

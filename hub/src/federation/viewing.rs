@@ -85,10 +85,18 @@ impl Federation {
         let mut client = self.0.connections.client(&partner);
         let whole = async {
             let stream = client.open(envelope).await?.into_inner();
-            match Replies::new(stream, opener).next().await? {
-                Some(Content::Listing(listing)) => Ok(listing),
-                _ => Err(AskError::Unexpected("something else than a listing")),
+            let mut replies = Replies::new(stream, opener);
+            let mut whole = None;
+            while let Some(content) = replies.next().await? {
+                let Content::Listing(part) = content else {
+                    return Err(AskError::Unexpected("something else than a listing"));
+                };
+                whole = Some(match whole {
+                    None => part,
+                    Some(listing) => joined(listing, part).ok_or(AskError::Unexpected("a listing without end"))?,
+                });
             }
+            whole.ok_or(AskError::Unexpected("no listing"))
         };
         let timed = tokio::time::timeout(Duration::from_secs(OPEN_SECONDS), whole).await;
         let listing = timed.unwrap_or(Err(AskError::TimedOut(OPEN_SECONDS)))?;
@@ -272,6 +280,16 @@ impl Lease {
         let envelope = signed::envelope(&wire, inner.identity.id, &inner.identity.hub);
         Ok((envelope, inner.connections.client(&partner)))
     }
+}
+
+/// A listing with what follows it: more groups of variants that the first part named.
+fn joined(mut listing: Listing, part: Listing) -> Option<Listing> {
+    for more in part.variants {
+        let variant = listing.variants.iter_mut().find(|variant| variant.stream == more.stream)?;
+        variant.groups.extend(more.groups);
+    }
+    let groups = listing.variants.iter().map(|variant| variant.groups.len()).sum::<usize>();
+    (part.lease_id == listing.lease_id && groups <= MAX_GROUPS).then_some(listing)
 }
 
 /// Whether a listing holds nothing that was not asked for, and nothing that could write a playlist of its own:

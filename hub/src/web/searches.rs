@@ -34,8 +34,8 @@ const MAX_CAMERAS: usize = 2_000;
 const AT_ONCE: usize = 64;
 /// A browser that is suspended, or reads on purpose one line an hour.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MAX_SITE_CHARACTERS: usize = 200;
-const MAX_WORDS_CHARACTERS: usize = 300;
+/// Place and words together: the most a partner takes (`federation::MAX_WORDS_CHARACTERS`).
+const MAX_TEXT_CHARACTERS: usize = crate::federation::MAX_WORDS_CHARACTERS;
 /// How long a search's thumbnails may still be looked at.
 const REMEMBERED_US: i64 = 3_600 * MICROS_PER_SECOND;
 const MAX_REMEMBERED: usize = 500;
@@ -72,6 +72,11 @@ fn yes() -> bool {
     true
 }
 
+/// What a partner is asked for: its words cover its cameras' places too.
+fn asked_words(site: &str, words: &str) -> String {
+    format!("{site} {words}").trim().to_owned()
+}
+
 struct Wanted {
     query: Query,
     /// Whose cameras are named: ours are searched here, others' at their owners.
@@ -82,12 +87,14 @@ struct Wanted {
 fn read(_: &Web, asked: &mut Request, raw: &Raw) -> Result<Wanted, Problem> {
     let form: Form = raw.json()?;
     let interval = (input::time("from", &form.from)?, input::time("to", &form.to)?);
-    let short = |field, text: &str, most: usize| match text.chars().count() <= most {
-        true => Ok(()),
-        false => Err(Problem::field(field, format!("at most {most} characters"))),
-    };
-    short("site", &form.site, MAX_SITE_CHARACTERS)?;
-    short("words", &form.words, MAX_WORDS_CHARACTERS)?;
+    let plain = |text: &str| !text.chars().any(char::is_control);
+    if asked_words(&form.site, &form.words).chars().count() > MAX_TEXT_CHARACTERS
+        || !plain(&form.site)
+        || !plain(&form.words)
+    {
+        let sentence = format!("`site` and `words` together: at most {MAX_TEXT_CHARACTERS} printable characters");
+        return Err(Problem::field("words", sentence));
+    }
     if form.cameras.len() > MAX_CAMERAS {
         return Err(Problem::field("cameras", format!("name at most {MAX_CAMERAS} cameras")));
     }
@@ -191,13 +198,11 @@ impl Running {
         if !wanted.partners {
             return;
         }
-        // The owner's words cover its camera's place too.
-        let place = wanted.query.site.as_deref().unwrap_or_default();
         let query = PartnerQuery {
             behalf: behalf(&self.web.hub, &self.pass),
             from: wanted.query.from,
             to: wanted.query.to,
-            words: format!("{place} {}", wanted.query.words).trim().to_owned(),
+            words: asked_words(wanted.query.site.as_deref().unwrap_or_default(), &wanted.query.words),
             region: wanted.query.region,
             limit: u32::try_from(wanted.query.limit).unwrap_or(u32::MAX),
             cameras: wanted.named.clone(),
@@ -415,6 +420,22 @@ mod tests {
             last
         });
         assert!(last.starts_with(br#"{"kind":"end""#), "the control: {last:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_accepted_here_a_partner_accepts_too() {
+        let stand = Stand::open().await;
+        let asked = |site: &str, words: &str| {
+            let body =
+                json!({ "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "site": site, "words": words });
+            let raw = Raw::new(HashMap::new(), "", body.to_string().into());
+            read(&stand.web, &mut Request::new(administrator(), Action::Search), &raw).map(drop).map_err(|p| p.field)
+        };
+        assert_eq!(asked(&"a".repeat(99), &"b".repeat(100)), Ok(()));
+        assert_eq!(asked(&"a".repeat(100), &"b".repeat(100)), Err(Some("words")));
+        assert_eq!(asked("", &"b".repeat(200)), Ok(()));
+        assert_eq!(asked("", &"b".repeat(201)), Err(Some("words")));
+        assert_eq!(asked("a\nb", ""), Err(Some("words")));
     }
 
     #[test]

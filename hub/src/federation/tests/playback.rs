@@ -108,6 +108,23 @@ async fn what_is_granted_and_was_not_recorded_is_told_so_and_what_is_not_granted
 }
 
 #[tokio::test]
+async fn a_day_of_one_camera_is_listed_whole() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let day = PlaybackQuery {
+        from: NOW.plus_micros(-24 * campanile_proto::time::MICROS_PER_HOUR),
+        to: NOW,
+        ..playback(&firenze, 1, 10)
+    };
+    let playing = prato.federation.open_playback(day).await.unwrap();
+    let groups = &playing.listing().variants[0].groups;
+    assert_eq!(groups.len(), 43_200);
+    assert!(groups.windows(2).all(|pair| pair[0].last + 1 == pair[1].first));
+    let last = groups.last().unwrap();
+    playing.group(Stream::Main, run_of(camera(2, 1)), last.first, last.last).await.unwrap();
+}
+
+#[tokio::test]
 async fn footage_outside_the_leased_interval_is_not_sent() {
     let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
     prato.agree_with(&firenze).await;
