@@ -146,7 +146,9 @@ pub async fn run(
     let token = stop.child_token();
     tasks.spawn(async move { ended("rpc", &token, rpc::serve(rpc_listener, served, token.clone()).await?) });
     let (token, served) = (stop.child_token(), hub.clone());
-    tasks.spawn(async move { ended("web", &token, web::serve(served, tls, web_listener, token.clone()).await?) });
+    let announce = announce(addresses.clone(), announced.clone());
+    let serving = web::serve(served, tls, web_listener, announce, token.clone());
+    tasks.spawn(async move { ended("web", &token, serving.await?) });
     let (token, federation, owner) = (stop.child_token(), hub.federation.clone(), hub.clone());
     tasks.spawn(async move {
         federation.run(owner, token.clone()).await;
@@ -165,6 +167,17 @@ pub async fn run(
     let _ = std::fs::remove_file(&announced);
     info!("hub stopped");
     result
+}
+
+/// Tells people and `addresses.json` of a web certificate that took another's place.
+fn announce(addresses: Addresses, path: PathBuf) -> web::Announce {
+    Box::new(move |web_fingerprint| {
+        println!("campanile-hub: web certificate SHA-256 {web_fingerprint}");
+        let text = serde_json::to_vec_pretty(&Addresses { web_fingerprint, ..addresses.clone() }).unwrap_or_default();
+        if let Err(failure) = fleet::identity::write_private(&path, &text) {
+            error!(error = %Chain(&failure), "addresses.json does not name the new web certificate");
+        }
+    })
 }
 
 /// A task that ends before it is told to is a failure.

@@ -71,8 +71,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// The configuration, with the files it names.
 fn load(path: &Path) -> Result<Config, ExitCode> {
-    config::load(path).map_err(|problems| {
+    let loaded = config::load(path).and_then(|config| match hub::web::Tls::check(&config) {
+        Ok(()) => Ok(config),
+        Err(problem) => Err(config::ConfigProblems { path: path.to_owned(), problems: vec![problem] }),
+    });
+    loaded.map_err(|problems| {
         eprintln!("campanile-hub: {problems}");
         ExitCode::from(EXIT_BAD_CONFIG as u8)
     })

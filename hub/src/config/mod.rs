@@ -7,7 +7,7 @@ pub use read::Problem;
 
 use read::{Problems, Section};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Exit code of a bad configuration: EX_USAGE of BSD's sysexits.
@@ -57,8 +57,18 @@ pub enum WebTls {
     Files { cert: PathBuf, key: PathBuf },
     /// HTTP, on a loopback address only.
     PlainLoopback,
-    /// HTTP behind a proxy that speaks TLS and is declared so.
-    PlainBehindProxy,
+    /// HTTP to these proxies alone, which speak TLS and name the asker in X-Forwarded-For.
+    PlainBehindProxy { proxies: Vec<IpAddr> },
+}
+
+impl WebConfig {
+    /// Declared proxies; none unless there must be some.
+    pub fn proxies(&self) -> &[IpAddr] {
+        match &self.tls {
+            WebTls::PlainBehindProxy { proxies } => proxies,
+            _ => &[],
+        }
+    }
 }
 
 /// Everything wrong with the file.
@@ -105,6 +115,7 @@ struct RawWeb {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     public_names: Vec<String>,
+    proxies: Vec<String>,
 }
 
 struct RawRetention {
@@ -157,6 +168,7 @@ impl RawWeb {
             certificate: section.path("certificate", problems),
             key: section.path("key", problems),
             public_names: section.texts("public_names", problems).unwrap_or_default(),
+            proxies: section.texts("proxies", problems).unwrap_or_default(),
         };
         section.end(problems);
         read
@@ -228,6 +240,13 @@ fn check(raw: RawConfig, problems: &mut Problems) -> Option<Config> {
             );
         }
     }
+    if rpc_listen.ip().is_unspecified() && raw.rpc.advertise.is_empty() {
+        problems.add(
+            "rpc.advertise",
+            format!("is missing, and nobody can connect to {rpc_listen}, which would stand in tokens and mandates"),
+            "name what boxes and partners dial, such as [\"hub.example.it:7843\"]",
+        );
+    }
     let web = check_web(raw.web, problems);
     if !(1..=MAX_RETENTION_DAYS).contains(&raw.retention.days) {
         problems.add(
@@ -252,6 +271,16 @@ fn check(raw: RawConfig, problems: &mut Problems) -> Option<Config> {
 
 fn check_web(raw: RawWeb, problems: &mut Problems) -> WebConfig {
     let listen = problems.address("web.listen", &raw.listen);
+    let mut proxies: Vec<IpAddr> = Vec::new();
+    for text in &raw.proxies {
+        match text.parse::<IpAddr>() {
+            Ok(address) => proxies.push(address.to_canonical()),
+            Err(_) => problems.add("web.proxies", format!("\"{text}\" is not an address"), "write it as \"127.0.0.1\""),
+        }
+    }
+    if !raw.proxies.is_empty() && raw.tls != "plain-behind-proxy" {
+        problems.add("web.proxies", "is set, but web.tls is not \"plain-behind-proxy\"", "leave it out");
+    }
     let tls = match (raw.tls.as_str(), raw.certificate, raw.key) {
         ("own", None, None) => WebTls::Own,
         ("files", Some(cert), Some(key)) => WebTls::Files { cert, key },
@@ -273,7 +302,16 @@ fn check_web(raw: RawWeb, problems: &mut Problems) -> WebConfig {
             }
             WebTls::PlainLoopback
         }
-        ("plain-behind-proxy", None, None) => WebTls::PlainBehindProxy,
+        ("plain-behind-proxy", None, None) => {
+            if proxies.is_empty() {
+                problems.add(
+                    "web.proxies",
+                    "is missing, so anybody who reaches web.listen would be taken for the proxy",
+                    "name the proxy's address, such as [\"127.0.0.1\"]",
+                );
+            }
+            WebTls::PlainBehindProxy { proxies: proxies.clone() }
+        }
         ("own" | "plain-loopback" | "plain-behind-proxy", ..) => {
             problems.add("web.certificate", "is set, but web.tls is not \"files\"", "set web.tls to \"files\"");
             WebTls::Own
@@ -366,6 +404,27 @@ mod tests {
             keys("organisation = 'Prato'\nweb = 1"),
             ["config_version", "data_dir", "organisation", "organisation.name", "web"]
         );
+    }
+
+    #[test]
+    fn an_address_nobody_can_dial_is_not_advertised() {
+        let with = |rpc: &str| format!("config_version = 1\ndata_dir = '/x'\n[organisation]\nname = 'P'\n[rpc]\n{rpc}");
+        for listen in ["0.0.0.0:7843", "[::]:7843"] {
+            assert_eq!(keys(&with(&format!("listen = '{listen}'"))), ["rpc.advertise"]);
+            assert!(parse(&with(&format!("listen = '{listen}'\nadvertise = ['hub.it:7843']"))).is_ok());
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_or_for_named_proxies() {
+        let with = |web: &str| format!("config_version = 1\ndata_dir = '/x'\n[organisation]\nname = 'P'\n[web]\n{web}");
+        assert_eq!(keys(&with("listen = '10.0.0.1:80'\ntls = 'plain-loopback'")), ["web.tls"]);
+        assert!(parse(&with("listen = '127.0.0.1:80'\ntls = 'plain-loopback'")).is_ok());
+        assert_eq!(keys(&with("tls = 'plain-behind-proxy'")), ["web.proxies"]);
+        assert_eq!(keys(&with("tls = 'plain-behind-proxy'\nproxies = ['proxy.it']")), ["web.proxies", "web.proxies"]);
+        assert_eq!(keys(&with("proxies = ['127.0.0.1']")), ["web.proxies"]);
+        let config = parse(&with("tls = 'plain-behind-proxy'\nproxies = ['::ffff:10.0.0.2', '::1']")).unwrap();
+        assert_eq!(config.web.proxies(), ["10.0.0.2", "::1"].map(|a| a.parse::<IpAddr>().unwrap()));
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod thumbnails;
 mod tls;
 mod viewings;
 
-pub use tls::{Tls, WebError};
+pub use tls::{Announce, Tls, WebError};
 
 use crate::hub::Hub;
 use std::sync::Arc;
@@ -63,13 +63,19 @@ impl Web {
 }
 
 /// Serves the page and REST on `listener` and on the administration socket until `stop`.
-pub async fn serve(hub: Arc<Hub>, tls: Tls, listener: TcpListener, stop: CancellationToken) -> Result<(), WebError> {
+pub async fn serve(
+    hub: Arc<Hub>,
+    tls: Tls,
+    listener: TcpListener,
+    announce: Announce,
+    stop: CancellationToken,
+) -> Result<(), WebError> {
     let socket_path = hub.config.data_dir.join("admin.sock");
     let socket = listen::bind_administration(&socket_path)?;
     let web = Arc::new(Web::new(hub, &tls, stop.clone()));
     let router = routes::all(web.clone()).router();
     let reaper = viewings::reap(web.clone(), stop.clone());
-    let reloader = tls.clone().reload(stop.clone());
+    let reloader = tls.clone().reload(announce, stop.clone());
     let operators = listen::operators(listener, tls, router.clone(), hosts(&web), stop.clone());
     let administrators = listen::administrators(socket, router, stop.clone());
     // In one task, so that a panic of any of them is the hub's.
