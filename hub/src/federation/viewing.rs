@@ -4,18 +4,18 @@ use super::Federation;
 use super::connect::within;
 use super::directory::Partner;
 use super::error::AskError;
-use super::refuse::TOO_FAR_AHEAD;
+use super::refuse::{self, TOO_FAR_AHEAD};
 use super::replies::{Asking, OnBehalf, Replies, bounded};
 use bytes::{Bytes, BytesMut};
 use campanile_proto::federation::v1::reply::Reply as Content;
-use campanile_proto::federation::v1::{GroupListing, LeaseRequest, Listing, Receipt, Right, media_part::Part};
+use campanile_proto::federation::v1::{GroupListing, LeaseRequest, Listing, Receipt, Refusal, Right, media_part::Part};
 use campanile_proto::ids::{AgreementId, CameraId, LeaseId, OrganisationId, RequestId, RunId};
 use campanile_proto::kind::Chain;
 use campanile_proto::signed;
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::Stream;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -57,9 +57,13 @@ struct Viewing {
     listing: Listing,
     inits: Mutex<HashMap<(Stream, RunId), Bytes>>,
     ended: CancellationToken,
+    why: Why,
     /// Its task gives the lease back.
     _open: DropGuard,
 }
+
+/// What ended a lease, once it has ended.
+type Why = Arc<OnceLock<Refusal>>;
 
 #[derive(Clone)]
 struct Lease {
@@ -114,8 +118,9 @@ impl Federation {
             seconds,
         };
         let (open, ended) = (CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(lease.clone().keep(asked, revoked, open.clone(), ended.clone()));
-        let viewing = Viewing { lease, listing, inits: Mutex::default(), ended, _open: open.drop_guard() };
+        let why = Why::default();
+        tokio::spawn(lease.clone().keep(asked, revoked, open.clone(), ended.clone(), why.clone()));
+        let viewing = Viewing { lease, listing, inits: Mutex::default(), ended, why, _open: open.drop_guard() };
         Ok(PartnerPlayback(Arc::new(viewing)))
     }
 }
@@ -132,6 +137,11 @@ impl PartnerPlayback {
 
     pub fn has_ended(&self) -> bool {
         self.0.ended.is_cancelled()
+    }
+
+    /// What ended it, if something but its viewer did.
+    pub fn ended_by(&self) -> Option<&Refusal> {
+        self.0.why.get()
     }
 
     pub async fn init(&self, stream: Stream, run: RunId) -> Result<Bytes, AskError> {
@@ -228,19 +238,22 @@ impl Lease {
         mut revoked: broadcast::Receiver<AgreementId>,
         open: CancellationToken,
         ended: CancellationToken,
+        why: Why,
     ) {
         let _ended = ended.clone().drop_guard();
         let mut until = opened + self.seconds;
         let mut next = opened + RENEW_EVERY;
-        let given_back = loop {
+        let silent = || refuse::refusal("ENDED", "the partner did not renew it in time");
+        let by_us = || refuse::refusal(refuse::REVOKED, "the agreement was revoked");
+        let (given_back, because) = loop {
             tokio::select! {
-                () = open.cancelled() => break true,
-                () = ended.cancelled() => break true,
-                () = tokio::time::sleep_until(until) => break false,
+                () = open.cancelled() => break (true, None),
+                () = ended.cancelled() => break (true, None),
+                () = tokio::time::sleep_until(until) => break (false, Some(silent())),
                 agreement = revoked.recv() => match agreement {
-                    Ok(agreement) if agreement == self.agreement => break true,
+                    Ok(agreement) if agreement == self.agreement => break (true, Some(by_us())),
                     // Too many revocations at once to follow: better end than miss ours.
-                    Err(_) => break true,
+                    Err(_) => break (true, Some(by_us())),
                     Ok(_) => continue,
                 },
                 () = tokio::time::sleep_until(next) => {}
@@ -249,14 +262,15 @@ impl Lease {
             next = asked + RENEW_EVERY;
             match tokio::time::timeout_at(until, self.renew()).await {
                 Ok(Ok(())) => until = asked + self.seconds,
-                Ok(Err(error @ AskError::Refused(_))) => {
-                    tracing::info!(partner = %self.partner, error = %Chain(&error), "playback ended by the partner");
-                    break false;
+                Ok(Err(AskError::Refused(refusal))) => {
+                    tracing::info!(partner = %self.partner, code = refusal.code, "playback ended by the partner");
+                    break (false, Some(refusal));
                 }
                 Ok(Err(error)) => tracing::warn!(partner = %self.partner, error = %Chain(&error), "lease not renewed"),
-                Err(_) => break false,
+                Err(_) => break (false, Some(silent())),
             }
         };
+        because.map(|because| why.set(because));
         ended.cancel();
         if given_back && let Err(error) = self.give_back().await {
             tracing::debug!(partner = %self.partner, error = %Chain(&error), "lease not given back; it expires");

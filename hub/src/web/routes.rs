@@ -202,3 +202,21 @@ pub(super) fn all(web: Arc<Web>) -> Routes {
     }
     routes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_hubs_cookies_in_one_jar_each_reads_its_own() {
+        let mut jar = HeaderMap::new();
+        let both = "campanile-00000000-0000-0000-0000-000000000001=prato; campanile-00000000-0000-0000-0000-000000000002=firenze";
+        jar.append(header::COOKIE, HeaderValue::from_static(both));
+        jar.append(header::COOKIE, HeaderValue::from_static("other=x=y"));
+        let read = |name: &str| cookie(&jar, name);
+        assert_eq!(read("campanile-00000000-0000-0000-0000-000000000001").as_deref(), Some("prato"));
+        assert_eq!(read("campanile-00000000-0000-0000-0000-000000000002").as_deref(), Some("firenze"));
+        assert_eq!(read("other").as_deref(), Some("x=y"));
+        assert_eq!(read("campanile"), None);
+    }
+}

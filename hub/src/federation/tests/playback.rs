@@ -42,6 +42,7 @@ async fn a_revocation_ends_what_is_being_watched_at_once() {
     let refused = playing.group(Stream::Main, run, 2, 3).await.unwrap_err();
     assert_eq!(refused.code(), "REVOKED");
     tokio::time::timeout(Duration::from_secs(10), playing.ended()).await.expect("the renewal is refused");
+    assert_eq!(playing.ended_by().map(|why| why.code.as_str()), Some("REVOKED"));
     assert!(firenze.leaves().await.iter().any(|(phase, clause, _)| *phase == Phase::Closed && clause == "3.3"));
 }
 

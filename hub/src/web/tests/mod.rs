@@ -2,6 +2,7 @@
 
 mod commands;
 mod door;
+mod people;
 
 use super::Web;
 use super::routes::{self, Visitor};
