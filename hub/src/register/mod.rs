@@ -7,12 +7,13 @@
 
 mod leaf;
 mod log;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use leaf::{LeafDraft, Personal};
-pub use log::Entry;
+pub use reader::Entry;
 pub use tree::{Root, verify_consistency, verify_inclusion};
 
 use campanile_proto::federation::v1::SignedEnvelope;
@@ -20,6 +21,7 @@ use campanile_proto::ids::OrganisationId;
 use campanile_proto::kind::Kind;
 use campanile_proto::time::Clock;
 use ed25519_dalek::SigningKey;
+use reader::Reader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -72,6 +74,7 @@ pub struct Verified {
 #[derive(Clone)]
 pub struct Register {
     commands: mpsc::Sender<Command>,
+    reader: Arc<Reader>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, RegisterError>>;
@@ -79,11 +82,7 @@ type Answer<T> = oneshot::Sender<Result<T, RegisterError>>;
 enum Command {
     Append(Box<LeafDraft>, Option<Answer<u64>>),
     Checkpoint(Answer<SignedEnvelope>),
-    Page { from: u64, limit: u32, answer: Answer<Vec<Entry>> },
-    Verify(Answer<Verified>),
     Root(Answer<Root>),
-    Inclusion { sequence: u64, size: u64, answer: Answer<Vec<[u8; 32]>> },
-    Consistency { old: u64, new: u64, answer: Answer<Vec<[u8; 32]>> },
 }
 
 impl Register {
@@ -95,13 +94,14 @@ impl Register {
         key: SigningKey,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RegisterError> {
+        let reader = Arc::new(Reader { path: path.to_owned(), organisation, key: key.verifying_key() });
         let log = log::Log::open(path, organisation, key, clock)?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("register".into())
             .spawn(move || log.run(receiver))
             .map_err(|e| RegisterError::Spawn(Arc::new(e)))?;
-        Ok(Self { commands })
+        Ok(Self { commands, reader })
     }
 
     /// Appends a leaf; returns its sequence once it is on the disk.
@@ -128,12 +128,13 @@ impl Register {
 
     /// Entries in order, from sequence `from`; at most 1,000.
     pub async fn page(&self, from: u64, limit: u32) -> Result<Vec<Entry>, RegisterError> {
-        self.ask(|answer| Command::Page { from, limit, answer }).await
+        self.read(move |reader| reader.page(from, limit)).await
     }
 
     /// Reads the whole file again: leaves, order, root, kept checkpoints, commitments.
     pub async fn verify(&self) -> Result<Verified, RegisterError> {
-        self.ask(Command::Verify).await
+        let written = self.root().await?;
+        self.read(move |reader| reader.verify(written)).await
     }
 
     pub async fn root(&self) -> Result<Root, RegisterError> {
@@ -142,7 +143,7 @@ impl Register {
 
     /// Proof that leaf `sequence` is in the tree of `size` leaves (RFC 9162 section 2.1.3).
     pub async fn inclusion(&self, sequence: u64, size: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        self.ask(|answer| Command::Inclusion { sequence, size, answer }).await
+        self.read(move |reader| reader.inclusion(sequence, size)).await
     }
 
     /// Whether the register, as it is now, begins with the tree of this root.
@@ -158,7 +159,15 @@ impl Register {
 
     /// Proof that the tree of `old` leaves is the beginning of that of `new` (RFC 9162 section 2.1.4).
     pub async fn consistency(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        self.ask(|answer| Command::Consistency { old, new, answer }).await
+        self.read(move |reader| reader.consistency(old, new)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, RegisterError> + Send + 'static,
+    ) -> Result<T, RegisterError> {
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || work(&reader)).await.map_err(|_| RegisterError::Stopped)?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, RegisterError> {
