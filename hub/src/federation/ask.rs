@@ -6,6 +6,7 @@ use super::directory::{Need, NotInForce, Partner};
 use super::error::AskError;
 use super::replies::{Asking, OnBehalf, Replies};
 use super::{Federation, Inner, read, write};
+use crate::access::CLOCK_SLACK_US;
 use bytes::Bytes;
 use campanile_proto::federation::v1::reply::Reply as Content;
 use campanile_proto::federation::v1::{CameraCard, Right, SearchEnd, SearchHit, SearchQuery};
@@ -259,10 +260,11 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// An event of a camera and an interval that were asked for; its texts are cut to what a table can show.
+    /// An event of a camera and an interval that were asked for, as far as two clocks agree; its texts are cut
+    /// to what a table can show.
     fn admit(&self, mut hit: SearchHit) -> Option<SearchHit> {
         let camera = CameraId::try_from(&hit.camera_id).ok().filter(|camera| self.cameras.contains(camera));
-        let within = hit.start_us < self.to.0 && hit.end_us.max(hit.start_us) >= self.from.0;
+        let within = overlaps(hit.start_us, hit.end_us.max(hit.start_us), (self.from, self.to));
         let event = EventId::try_from(&hit.event_id).ok();
         camera.and(event).filter(|_| within)?;
         hit.labels.truncate(MAX_LABELS);
@@ -272,6 +274,11 @@ impl Bounds {
         }
         Some(hit)
     }
+}
+
+/// Whether something lies in an interval, give or take what a box's time may be corrected by after it was found.
+pub(super) fn overlaps(start_us: i64, end_us: i64, (from, to): (WallTime, WallTime)) -> bool {
+    start_us < to.0.saturating_add(CLOCK_SLACK_US) && end_us >= from.0.saturating_sub(CLOCK_SLACK_US)
 }
 
 /// Hands answers on, with their latency.

@@ -1,6 +1,7 @@
 //! A playback of a partner's camera at the requester: a lease renewed every 5 s, and its end.
 
 use super::Federation;
+use super::ask::overlaps;
 use super::connect::within;
 use super::directory::Partner;
 use super::error::AskError;
@@ -313,7 +314,7 @@ fn is_as_asked(listing: &Listing, from: WallTime, to: WallTime) -> bool {
     let codecs = |text: &str| text.len() <= MAX_CODECS_BYTES && text.chars().all(plain);
     let within = |group: &GroupListing| {
         let duration = i64::try_from(group.duration_us).unwrap_or(i64::MAX);
-        group.first <= group.last && group.start_us < to.0 && group.start_us.saturating_add(duration) >= from.0
+        group.first <= group.last && overlaps(group.start_us, group.start_us.saturating_add(duration), (from, to))
     };
     let groups = listing.variants.iter().map(|variant| variant.groups.len()).sum::<usize>();
     listing.variants.len() <= MAX_VARIANTS

@@ -220,7 +220,9 @@ mod tests {
         let proxies = ["10.0.0.1", "10.0.0.2"].map(address);
         let asked = |peer: &str, lines: &[&str]| {
             let mut headers = HeaderMap::new();
-            lines.iter().for_each(|line| drop(headers.append("x-forwarded-for", line.parse().unwrap())));
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
             asker(address(peer), &headers, &proxies).to_string()
         };
         assert_eq!(asked("10.0.0.1", &["192.0.2.7"]), "192.0.2.7");

@@ -227,8 +227,11 @@ type Bend<T> = fn(&mut T);
 async fn an_event_that_was_not_asked_for_is_not_shown() {
     let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
     prato.agree_with(&firenze).await;
-    let bends: [Bend<campanile_proto::federation::v1::SearchHit>; 3] =
-        [|hit| hit.start_us = NOW.0 + 1, |hit| hit.start_us -= 2 * MICROS_PER_HOUR, |hit| hit.event_id.clear()];
+    let bends: [Bend<campanile_proto::federation::v1::SearchHit>; 3] = [
+        |hit| hit.start_us = NOW.0 + MICROS_PER_HOUR,
+        |hit| hit.start_us -= 2 * MICROS_PER_HOUR,
+        |hit| hit.event_id.clear(),
+    ];
     for bend in bends {
         *firenze.holdings.bent.lock().unwrap() = Some((bend, |_| ()));
         let found = ask(&prato, query()).await;

@@ -54,7 +54,9 @@ fn leaves(command: &clap::Command, above: &str, found: &mut BTreeSet<String>) {
         let name = format!("{above} {}", below.get_name()).trim().to_owned();
         match below.has_subcommands() {
             true => leaves(below, &name, found),
-            false => drop(found.insert(name)),
+            false => {
+                found.insert(name);
+            }
         }
     }
 }
