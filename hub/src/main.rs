@@ -149,3 +149,24 @@ fn tell_systemd(state: &str) {
         error!(%error, state, "systemd not told");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// What the client's commands do, the library's tests drive against a shut door; these two ask no hub.
+    const ALONE: [&str; 2] = ["run", "check-config"];
+
+    #[test]
+    fn every_command_but_two_goes_through_the_client() {
+        let names = |command: &clap::Command| -> BTreeSet<String> {
+            command.get_subcommands().map(|below| below.get_name().to_owned()).collect()
+        };
+        let clients = hub::web::client::Command::augment_subcommands(clap::Command::new("client"));
+        let mut expected = names(&clients);
+        expected.extend(ALONE.map(str::to_owned));
+        assert_eq!(names(&Arguments::command()), expected);
+    }
+}
