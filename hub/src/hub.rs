@@ -160,6 +160,13 @@ pub async fn run(
         ended("retention", &token, ())
     });
 
+    let (token, register, served) = (stop.child_token(), hub.register.clone(), hub.clone());
+    tasks.spawn(async move {
+        let (days, clock, keeper) = (served.config.register_personal_days, served.clock.clone(), served.keeper.clone());
+        register.run(days, clock, move || keeper.clock_trusted(), token.clone()).await;
+        ended("register", &token, ())
+    });
+
     let text = serde_json::to_vec_pretty(&addresses).unwrap_or_default();
     fleet::identity::write_private(&announced, &text)?;
     ready(&addresses);

@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 pub const EXIT_BAD_CONFIG: i32 = 64;
 /// Retention longer than this is not lawful for urban security (168 h from capture).
 const MAX_RETENTION_DAYS: u32 = 7;
+/// Accesses must be accountable for at least half a year (Garante, 27 November 2008, on administrators' logs);
+/// beyond ten years nobody is.
+const PERSONAL_DAYS: std::ops::RangeInclusive<u32> = 183..=3_653;
+const DEFAULT_PERSONAL_DAYS: u32 = 731;
 const MAX_NAME_CHARS: usize = 200;
 const DATA_DIR_REMEDY: &str = "write the whole path, such as \"/var/lib/campanile-hub\"";
 const NAME_REMEDY: &str = "write the name people know it by";
@@ -30,6 +34,8 @@ pub struct Config {
     pub web: WebConfig,
     /// 1 to 7.
     pub retention_days: u32,
+    /// How long names, purposes and case numbers stand beside the register's tree.
+    pub register_personal_days: u32,
     /// IANA name; for the screen only, everything else is UTC.
     pub time_zone: String,
 }
@@ -96,6 +102,7 @@ struct RawConfig {
     rpc: RawRpc,
     web: RawWeb,
     retention: RawRetention,
+    register: RawRegister,
     time_zone: String,
 }
 
@@ -122,6 +129,10 @@ struct RawRetention {
     days: u32,
 }
 
+struct RawRegister {
+    personal_days: u32,
+}
+
 impl RawConfig {
     fn read(mut file: Section, problems: &mut Problems) -> Self {
         let read = Self {
@@ -132,6 +143,7 @@ impl RawConfig {
             rpc: RawRpc::read(file.section("rpc", problems), problems),
             web: RawWeb::read(file.section("web", problems), problems),
             retention: RawRetention::read(file.section("retention", problems), problems),
+            register: RawRegister::read(file.section("register", problems), problems),
         };
         file.end(problems);
         read
@@ -178,6 +190,14 @@ impl RawWeb {
 impl RawRetention {
     fn read(mut section: Section, problems: &mut Problems) -> Self {
         let read = Self { days: section.number("days", problems).unwrap_or(MAX_RETENTION_DAYS) };
+        section.end(problems);
+        read
+    }
+}
+
+impl RawRegister {
+    fn read(mut section: Section, problems: &mut Problems) -> Self {
+        let read = Self { personal_days: section.number("personal_days", problems).unwrap_or(DEFAULT_PERSONAL_DAYS) };
         section.end(problems);
         read
     }
@@ -255,6 +275,13 @@ fn check(raw: RawConfig, problems: &mut Problems) -> Option<Config> {
             "set whole days from 1 to 7",
         );
     }
+    if !PERSONAL_DAYS.contains(&raw.register.personal_days) {
+        problems.add(
+            "register.personal_days",
+            format!("{} is not accountable", raw.register.personal_days),
+            format!("set whole days from {} to {}", PERSONAL_DAYS.start(), PERSONAL_DAYS.end()),
+        );
+    }
     if jiff::tz::TimeZone::get(&raw.time_zone).is_err() {
         problems.add("time_zone", format!("\"{}\" is not a time zone", raw.time_zone), "write \"Europe/Rome\"");
     }
@@ -265,6 +292,7 @@ fn check(raw: RawConfig, problems: &mut Problems) -> Option<Config> {
         rpc_advertise: raw.rpc.advertise,
         web,
         retention_days: raw.retention.days,
+        register_personal_days: raw.register.personal_days,
         time_zone: raw.time_zone,
     })
 }
@@ -348,6 +376,7 @@ mod tests {
         let (short, shipped) = (parse(short).unwrap(), parse(SHIPPED).unwrap());
         assert_eq!(short.web, shipped.web);
         assert_eq!((short.rpc_listen, short.retention_days), (shipped.rpc_listen, shipped.retention_days));
+        assert_eq!(short.register_personal_days, shipped.register_personal_days);
         assert_eq!((short.rpc_advertise, short.time_zone), (shipped.rpc_advertise, shipped.time_zone));
     }
 
@@ -355,7 +384,8 @@ mod tests {
     fn every_problem_is_named_at_once() {
         let text = "config_version = 2\ndata_dir = \"x\"\ntime_zone = \"Luna\"\n[organisation]\nname = \" \"\n\
                     [rpc]\nlisten = \"here\"\nadvertise = [\"hub\"]\n[web]\nlisten = \"0.0.0.0:80\"\n\
-                    tls = \"plain-loopback\"\n[retention]\ndays = 30";
+                    tls = \"plain-loopback\"\n[retention]\ndays = 30\n\
+                    [register]\npersonal_days = 30";
         let keys: Vec<_> = parse(text).unwrap_err().into_iter().map(|p| p.key).collect();
         let expected = [
             "config_version",
@@ -365,6 +395,7 @@ mod tests {
             "rpc.advertise",
             "web.tls",
             "retention.days",
+            "register.personal_days",
             "time_zone",
         ];
         assert_eq!(keys, expected);

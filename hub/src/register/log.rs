@@ -21,6 +21,8 @@ use tracing::error;
 /// Leaves that share one commit: what is queued while the disk is busy with the one before, so that none
 /// waits longer than two writes.
 const GROUP: usize = 256;
+/// Entries whose values are removed in one go.
+const FORGET_AT_ONCE: u32 = 500;
 /// A checkpoint is signed at the latest this long after new leaves.
 const CHECKPOINT_EVERY_US: i64 = 900 * MICROS_PER_SECOND;
 
@@ -43,7 +45,10 @@ impl Log {
         let failed = |source| RegisterError::Open { path: path.to_owned(), source: Arc::new(source) };
         let connection = Connection::open(path).map_err(failed)?;
         connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                 PRAGMA secure_delete = ON;",
+            )
             .map_err(failed)?;
         connection.execute_batch(include_str!("schema.sql")).map_err(failed)?;
         let mut log =
@@ -83,6 +88,7 @@ impl Log {
         match command {
             Command::Append(draft, answer) => self.append_group(vec![(*draft, answer)]),
             Command::Checkpoint(answer) => drop(answer.send(self.checkpoint())),
+            Command::ForgetPersonal { before, answer } => drop(answer.send(self.forget_personal(before))),
             Command::Root(answer) => drop(answer.send(Ok(self.tree.root()))),
         }
     }
@@ -160,6 +166,31 @@ impl Log {
             return Ok(());
         }
         self.write(&drafts.iter().collect::<Vec<_>>()).map(drop)
+    }
+
+    /// Removes values beside entries older than `before`, from the oldest on; how many.
+    fn forget_personal(&mut self, before: WallTime) -> Result<u64, RegisterError> {
+        let failed = |e| RegisterError::Write(Arc::new(e));
+        let mut forgotten = 0;
+        loop {
+            let sql = "SELECT sequence, leaf FROM leaf WHERE sequence IN
+                       (SELECT DISTINCT sequence FROM personal ORDER BY sequence LIMIT ?1) ORDER BY sequence";
+            let oldest: Vec<(i64, Vec<u8>)> = self
+                .connection
+                .prepare_cached(sql)
+                .and_then(|mut s| s.query_map([FORGET_AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+                .map_err(failed)?;
+            let is_over = |bytes: &[u8]| RegisterLeaf::decode(bytes).is_ok_and(|leaf| leaf.utc_us < before.0);
+            let over = oldest.iter().take_while(|(_, bytes)| is_over(bytes)).map(|(sequence, _)| *sequence);
+            let Some(last) = over.last() else { break };
+            let deleted = self.connection.execute("DELETE FROM personal WHERE sequence <= ?1", [last]);
+            forgotten += deleted.map_err(failed)? as u64;
+        }
+        if forgotten > 0 {
+            // The log still holds the pages as they were.
+            self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)?;
+        }
+        Ok(forgotten)
     }
 
     fn checkpoint(&mut self) -> Result<SignedEnvelope, RegisterError> {

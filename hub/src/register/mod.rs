@@ -18,16 +18,21 @@ pub use tree::{Root, verify_consistency, verify_inclusion};
 
 use campanile_proto::federation::v1::SignedEnvelope;
 use campanile_proto::ids::OrganisationId;
-use campanile_proto::kind::Kind;
-use campanile_proto::time::Clock;
+use campanile_proto::kind::{Chain, Kind};
+use campanile_proto::time::{Clock, MICROS_PER_HOUR, WallTime};
 use ed25519_dalek::SigningKey;
 use reader::Reader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 /// Commands waiting for the owner thread; more wait in their callers.
 const QUEUE: usize = 512;
+/// Their term counts in days.
+const FORGET_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// Why the register could not do something.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,6 +88,7 @@ enum Command {
     Append(Box<LeafDraft>, Option<Answer<u64>>),
     Checkpoint(Answer<SignedEnvelope>),
     Root(Answer<Root>),
+    ForgetPersonal { before: WallTime, answer: Answer<u64> },
 }
 
 impl Register {
@@ -160,6 +166,27 @@ impl Register {
     /// Proof that the tree of `old` leaves is the beginning of that of `new` (RFC 9162 section 2.1.4).
     pub async fn consistency(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
         self.read(move |reader| reader.consistency(old, new)).await
+    }
+
+    /// Removes who, why and for which case of entries older than `before`; how many values. The tree stays whole.
+    pub async fn forget_personal(&self, before: WallTime) -> Result<u64, RegisterError> {
+        self.ask(|answer| Command::ForgetPersonal { before, answer }).await
+    }
+
+    /// Forgets what is older than `days`, day after day, while the clock is one to go by.
+    pub async fn run(self, days: u32, clock: Arc<dyn Clock>, trusted: impl Fn() -> bool, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(FORGET_EVERY);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if !trusted() {
+                continue;
+            }
+            let before = clock.utc().plus_micros(-i64::from(days) * 24 * MICROS_PER_HOUR);
+            match self.forget_personal(before).await {
+                Ok(0) => {}
+                Ok(values) => info!(values, "personal values of the register forgotten"),
+                Err(e) => error!(error = %Chain(&e), "personal values of the register not forgotten"),
+            }
+        }
     }
 
     async fn read<T: Send + 'static>(

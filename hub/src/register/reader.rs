@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 const MAX_PAGE: u32 = 1_000;
+const LEAVES: &str = "SELECT leaf FROM leaf WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence";
 
 /// An entry as it is read: the leaf, and what stands beside the tree for it.
 #[derive(Clone, PartialEq)]
@@ -100,15 +101,19 @@ impl Reader {
 
     /// The tree as it was with `size` leaves.
     fn tree(&self, size: u64) -> Result<Tree, RegisterError> {
+        let connection = self.connect()?;
+        let mut statement = connection.prepare(LEAVES).map_err(failed)?;
+        let mut rows = statement.query([0, column(size)]).map_err(failed)?;
         let mut tree = Tree::default();
-        leaves(&self.connect()?, 0, size)?.into_iter().for_each(|leaf| tree.push(leaf));
+        while let Some(row) = rows.next().map_err(failed)? {
+            tree.push(row.get(0).map_err(failed)?);
+        }
         if tree.len() == size { Ok(tree) } else { Err(RegisterError::OutOfRange(size)) }
     }
 }
 
 fn leaves(connection: &Connection, from: u64, upto: u64) -> Result<Vec<Vec<u8>>, RegisterError> {
-    let sql = "SELECT leaf FROM leaf WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence";
-    let mut statement = connection.prepare(sql).map_err(failed)?;
+    let mut statement = connection.prepare(LEAVES).map_err(failed)?;
     let rows = statement.query_map([column(from), column(upto)], |row| row.get(0)).map_err(failed)?;
     rows.collect::<Result<_, _>>().map_err(failed)
 }

@@ -3,7 +3,7 @@
 use super::*;
 use campanile_proto::federation::v1::Purpose;
 use campanile_proto::ids::RequestId;
-use campanile_proto::time::{SimClock, WallTime};
+use campanile_proto::time::{MICROS_PER_HOUR, SimClock, WallTime};
 use campanile_proto::types::v1::{Act, Phase};
 use prost::Message;
 use rusqlite::Connection;
@@ -201,4 +201,31 @@ async fn no_personal_value_stands_in_a_leaf() {
     let holds = |text: &str| leaf.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("3.1"), "the control: what is public is found");
     assert!(!holds("anna 1") && !holds("2026/17") && !holds("URBAN"));
+}
+
+#[tokio::test]
+async fn who_and_why_are_forgotten_after_their_term_and_the_tree_stays_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SimClock::starting_at(WallTime(1_800_000_000_000_000)));
+    let path = folder.path().join("register.sqlite");
+    let register = Register::open(&path, US, key(), clock.clone()).unwrap();
+    let holds = |name: &str| {
+        let files = ["register.sqlite", "register.sqlite-wal"].map(|file| std::fs::read(folder.path().join(file)));
+        let bytes: Vec<u8> = files.into_iter().flatten().flatten().collect();
+        bytes.windows(name.len()).any(|window| window == name.as_bytes())
+    };
+    for request in 1_000..1_700 {
+        register.append(draft(Phase::Done, request)).await.unwrap();
+    }
+    clock.advance_micros(MICROS_PER_HOUR);
+    register.append(draft(Phase::Done, 2_000)).await.unwrap();
+    assert!(holds("anna 1000") && holds("anna 1699"), "the control: they are on the disk");
+    let first = WallTime(1_800_000_000_000_000);
+    assert_eq!(register.forget_personal(first).await.unwrap(), 0, "nothing is older");
+    assert_eq!(register.forget_personal(first.plus_micros(1)).await.unwrap(), 3 * 700);
+    assert!(!holds("anna 1000") && !holds("anna 1699") && holds("anna 2000"));
+    let verified = register.verify().await.unwrap();
+    assert_eq!((verified.root.size, verified.personal), (701, 3));
+    let page = register.page(699, 2).await.unwrap();
+    assert_eq!((page[0].operator.as_deref(), page[1].operator.as_deref()), (None, Some("anna 2000")));
 }
