@@ -29,8 +29,8 @@ async function send(method, path, body, signal, keepalive = false) {
   throw new Problem(response.status, said);
 }
 
-export async function get(path) {
-  return (await send("GET", path)).json();
+export async function get(path, signal) {
+  return (await send("GET", path, undefined, signal)).json();
 }
 
 export async function post(path, body) {

@@ -8,7 +8,8 @@ const BEFORE_MS = 5000;
 const AFTER_MS = 10000;
 // A revocation must not stay on the screen for more than 5 s, and for 20 s without the hub.
 const ASK_EVERY_MS = 2000;
-const ALONE_MS = 15000;
+const ANSWER_MS = 3000;
+const ALONE_MS = 14000;
 const HLS = "application/vnd.apple.mpegurl";
 
 export class Player {
@@ -48,7 +49,7 @@ export class Player {
       this.watch(turn, opened.id);
       this.start = new Date(opened.start);
       this.video.src = opened.master;
-      await this.video.play().catch(() => this.say("Premi ▶ per iniziare."));
+      await this.video.play().catch(() => turn === this.turn && this.say("Premi ▶ per iniziare."));
     } catch (problem) {
       if (turn === this.turn) this.say(sentence(problem), true);
     }
@@ -61,7 +62,7 @@ export class Player {
       await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
       if (turn !== this.turn) return;
       try {
-        await get(`/api/v1/playbacks/${id}`);
+        await get(`/api/v1/playbacks/${id}`, AbortSignal.timeout(ANSWER_MS));
         heard = Date.now();
       } catch (problem) {
         const refused = problem.status >= 400 && problem.status < 500;
