@@ -17,9 +17,10 @@ pub use reader::Entry;
 pub use tree::{Root, verify_consistency, verify_inclusion};
 
 use campanile_proto::federation::v1::SignedEnvelope;
-use campanile_proto::ids::OrganisationId;
+use campanile_proto::ids::{OrganisationId, RequestId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{Clock, MICROS_PER_HOUR, WallTime};
+use campanile_proto::types::v1::{Act, Phase};
 use ed25519_dalek::SigningKey;
 use reader::Reader;
 use std::path::{Path, PathBuf};
@@ -183,7 +184,14 @@ impl Register {
             let before = clock.utc().plus_micros(-i64::from(days) * 24 * MICROS_PER_HOUR);
             match self.forget_personal(before).await {
                 Ok(0) => {}
-                Ok(values) => info!(values, "personal values of the register forgotten"),
+                Ok(values) => {
+                    info!(values, "personal values of the register forgotten");
+                    let mut entry = LeafDraft::new(Act::Administer, Phase::Done, RequestId::ordered());
+                    (entry.clause, entry.items) = (format!("register.personal_days = {days}"), values);
+                    if let Err(e) = self.append(entry).await {
+                        error!(error = %Chain(&e), "that personal values were forgotten is not registered");
+                    }
+                }
                 Err(e) => error!(error = %Chain(&e), "personal values of the register not forgotten"),
             }
         }

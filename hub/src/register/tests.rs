@@ -229,3 +229,36 @@ async fn who_and_why_are_forgotten_after_their_term_and_the_tree_stays_whole() {
     let page = register.page(699, 2).await.unwrap();
     assert_eq!((page[0].operator.as_deref(), page[1].operator.as_deref()), (None, Some("anna 2000")));
 }
+
+#[tokio::test]
+async fn a_clock_that_is_not_to_go_by_makes_nobody_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SimClock::starting_at(WallTime(1_800_000_000_000_000)));
+    let register = Register::open(&folder.path().join("register.sqlite"), US, key(), clock.clone()).unwrap();
+    register.append(draft(Phase::Done, 1)).await.unwrap();
+    clock.advance_micros(25 * MICROS_PER_HOUR);
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for trusted in [false, true] {
+        let (stop, asked) = (CancellationToken::new(), asked.clone());
+        let before = asked.load(std::sync::atomic::Ordering::SeqCst);
+        let looked = asked.clone();
+        let is_trusted = move || {
+            looked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            trusted
+        };
+        let running = tokio::spawn(register.clone().run(1, clock.clone(), is_trusted, stop.clone()));
+        // Stopped once it has looked at the clock; what it then does it finishes.
+        let has_looked = async {
+            while asked.load(std::sync::atomic::Ordering::SeqCst) == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), has_looked).await.expect("it looks at the clock at once");
+        stop.cancel();
+        running.await.unwrap();
+        let page = register.page(0, 10).await.unwrap();
+        assert_eq!(page[0].operator.is_some(), !trusted);
+        let noted = page.get(1).map(|entry| (entry.leaf.clause.clone(), entry.leaf.items));
+        assert_eq!(noted, trusted.then(|| ("register.personal_days = 1".to_owned(), 3)));
+    }
+}
