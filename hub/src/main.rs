@@ -33,7 +33,7 @@ enum Command {
         config: PathBuf,
     },
     #[command(flatten)]
-    Client(hub::web::client::Command),
+    Client(Box<hub::web::client::Command>),
 }
 
 fn main() -> ExitCode {
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
             Ok(_) => ExitCode::SUCCESS,
             Err(code) => code,
         },
-        Command::Client(command) => runtime.block_on(hub::web::client::command(command)),
+        Command::Client(command) => runtime.block_on(hub::web::client::command(*command)),
     }
 }
 

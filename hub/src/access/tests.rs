@@ -374,7 +374,7 @@ async fn an_entry_is_on_the_disk_before_anybody_is_let_in_and_closes_with_what_w
     let stand = stand();
     let pass = stand.door.enter(partners(Action::PartnerPlayback)).await.unwrap();
     let opened = (Act::Playback, Phase::Opened, "3.3".to_owned(), String::new());
-    assert_eq!(stand.leaves().await, [opened.clone()]);
+    assert_eq!(stand.leaves().await, [opened]);
     pass.count(2, 10);
     pass.close(1, 5).await;
     let closed = stand.register.page(1, 1).await.unwrap().remove(0).leaf;

@@ -49,6 +49,9 @@ pub fn footage(camera: CameraId, first: u64) -> Bytes {
     bytes.into()
 }
 
+/// What is done to hits, and what to listings.
+pub type Bends = (fn(&mut SearchHit), fn(&mut Listing));
+
 pub struct Holdings {
     door: Door,
     register: Register,
@@ -56,7 +59,7 @@ pub struct Holdings {
     /// How long a search takes.
     pub slow: Mutex<Duration>,
     /// What is done to every hit and listing before it leaves: a partner that misbehaves.
-    pub bent: Mutex<Option<(fn(&mut SearchHit), fn(&mut Listing))>>,
+    pub bent: Mutex<Option<Bends>>,
     /// What a listing fails with.
     pub missing: Mutex<Option<Kind>>,
     /// Runs when events or a group are asked for, before they are delivered.
