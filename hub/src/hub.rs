@@ -147,7 +147,9 @@ pub async fn run(
     let token = stop.child_token();
     tasks.spawn(async move { ended("rpc", &token, rpc::serve(rpc_listener, served, token.clone()).await?) });
     let (token, served) = (stop.child_token(), hub.clone());
-    tasks.spawn(async move { ended("web", &token, web::serve(served, tls, web_listener, token.clone()).await?) });
+    let announce = announce(addresses.clone(), announced.clone());
+    let serving = web::serve(served, tls, web_listener, announce, token.clone());
+    tasks.spawn(async move { ended("web", &token, serving.await?) });
     let (token, federation, owner) = (stop.child_token(), hub.federation.clone(), hub.clone());
     tasks.spawn(async move {
         federation.run(owner, token.clone()).await;
@@ -164,6 +166,12 @@ pub async fn run(
         follower.run(token.clone()).await;
         ended("search index", &token, ())
     });
+    let (token, register, served) = (stop.child_token(), hub.register.clone(), hub.clone());
+    tasks.spawn(async move {
+        let (days, clock, keeper) = (served.config.register_personal_days, served.clock.clone(), served.keeper.clone());
+        register.run(days, clock, move || keeper.clock_trusted(), token.clone()).await;
+        ended("register", &token, ())
+    });
 
     let text = serde_json::to_vec_pretty(&addresses).unwrap_or_default();
     fleet::identity::write_private(&announced, &text)?;
@@ -172,6 +180,17 @@ pub async fn run(
     let _ = std::fs::remove_file(&announced);
     info!("hub stopped");
     result
+}
+
+/// Tells people and `addresses.json` of a web certificate that took another's place.
+fn announce(addresses: Addresses, path: PathBuf) -> web::Announce {
+    Box::new(move |web_fingerprint| {
+        println!("campanile-hub: web certificate SHA-256 {web_fingerprint}");
+        let text = serde_json::to_vec_pretty(&Addresses { web_fingerprint, ..addresses.clone() }).unwrap_or_default();
+        if let Err(failure) = fleet::identity::write_private(&path, &text) {
+            error!(error = %Chain(&failure), "addresses.json does not name the new web certificate");
+        }
+    })
 }
 
 /// A task that ends before it is told to is a failure.
@@ -212,7 +231,7 @@ async fn supervise(
 }
 
 /// Opens every store and makes the parts.
-async fn open(
+pub(crate) async fn open(
     config: Config,
     clock: Arc<dyn Clock>,
     advertise: Vec<String>,
@@ -244,6 +263,7 @@ async fn open(
     let publishing = door.clone();
     let federation = Federation::open(crate::federation::Parts {
         path: dir.join("federation.sqlite"),
+        marker: crate::federation::marker_path(&dir),
         clock: clock.clone(),
         identity: identity.clone(),
         tls_authority: authority.fingerprint(),

@@ -71,8 +71,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// The configuration, with the files it names.
 fn load(path: &Path) -> Result<Config, ExitCode> {
-    config::load(path).map_err(|problems| {
+    let loaded = config::load(path).and_then(|config| match hub::web::Tls::check(&config) {
+        Ok(()) => Ok(config),
+        Err(problem) => Err(config::ConfigProblems { path: path.to_owned(), problems: vec![problem] }),
+    });
+    loaded.map_err(|problems| {
         eprintln!("campanile-hub: {problems}");
         ExitCode::from(EXIT_BAD_CONFIG as u8)
     })
@@ -142,5 +147,26 @@ fn tell_systemd(state: &str) {
     let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
     if let Err(error) = sent {
         error!(%error, state, "systemd not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// What the client's commands do, the library's tests drive against a shut door; these two ask no hub.
+    const ALONE: [&str; 2] = ["run", "check-config"];
+
+    #[test]
+    fn every_command_but_two_goes_through_the_client() {
+        let names = |command: &clap::Command| -> BTreeSet<String> {
+            command.get_subcommands().map(|below| below.get_name().to_owned()).collect()
+        };
+        let clients = hub::web::client::Command::augment_subcommands(clap::Command::new("client"));
+        let mut expected = names(&clients);
+        expected.extend(ALONE.map(str::to_owned));
+        assert_eq!(names(&Arguments::command()), expected);
     }
 }

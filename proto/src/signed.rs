@@ -90,7 +90,7 @@ pub fn verify(
 pub fn envelope<M: SignedMessage>(message: &M, signer: OrganisationId, key: &SigningKey) -> SignedEnvelope {
     let payload = message.encode_to_vec();
     let mut envelope =
-        SignedEnvelope { message_name: M::NAME.to_owned(), payload: payload.into(), signatures: Vec::new() };
+        SignedEnvelope { message_name: M::NAME.to_owned(), payload: payload.into(), ..Default::default() };
     countersign(&mut envelope, signer, key);
     envelope
 }

@@ -64,7 +64,9 @@ pub enum Action {
     PlaybackLease,
     // administrators
     ViewEdges,
-    ManageEdges,
+    IssueToken,
+    RevokeEdge,
+    ReleaseEdge,
     ManagePeople,
     ViewAgreements,
     ManageAgreements,
@@ -84,6 +86,7 @@ pub enum Action {
     PartnerPlayback,
     /// The next bytes of a partner's playback: decided again every time, so that a revocation acts at once.
     PartnerLease,
+    PartnerClose,
     PartnerWitness,
 }
 
@@ -109,11 +112,26 @@ impl Action {
             Self::Search | Self::PartnerSearch => Act::Search,
             Self::Thumbnail | Self::PartnerThumbnail => Act::Thumbnail,
             Self::Playback | Self::PartnerPlayback => Act::Playback,
-            Self::ManageEdges => Act::RevokeEdge,
+            Self::IssueToken => Act::IssueToken,
+            Self::RevokeEdge => Act::RevokeEdge,
+            Self::ReleaseEdge => Act::ReleaseEdge,
             Self::ManagePeople | Self::Administer => Act::Administer,
             Self::ManageAgreements | Self::PartnerConclude | Self::PartnerRevoke => Act::Agreement,
             Self::ReadRegister => Act::RegisterRead,
             _ => return None,
+        })
+    }
+
+    /// What the register calls it when somebody who is known is refused: then it always has an entry.
+    pub fn refused_act(self) -> Act {
+        self.act().unwrap_or(match self {
+            Self::SignIn | Self::SignOut => Act::SignIn,
+            Self::Enrol => Act::Enrol,
+            Self::EdgeSession | Self::EdgeDeliver | Self::EdgeRenew => Act::ConnectEdge,
+            Self::Introduce | Self::Propose => Act::Agreement,
+            Self::PlaybackLease | Self::PartnerLease | Self::PartnerClose => Act::Playback,
+            Self::PartnerWitness => Act::RegisterRead,
+            _ => Act::View,
         })
     }
 

@@ -59,8 +59,8 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         }
         (
             Principal::Administrator { .. },
-            ListCameras | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewEdges | ManageEdges
-            | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
+            ListCameras | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewEdges | IssueToken | RevokeEdge
+            | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
         ) => Ok("administrator"),
         (Principal::Edge { current: true, .. }, EdgeSession | EdgeDeliver | EdgeRenew) => Ok("box"),
         // A box that lay in a drawer comes back without a visit.
@@ -71,7 +71,7 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         (
             Principal::Partner { .. },
             PartnerConclude | PartnerRevoke | PartnerSearch | PartnerThumbnail | PartnerPlayback | PartnerLease
-            | PartnerWitness,
+            | PartnerClose | PartnerWitness,
         ) => Ok("partner"),
         (Principal::Nobody, _) => Err(Refusal::new(Kind::Unauthenticated, "NOT_SIGNED_IN", "sign in first")),
         _ => Err(Refusal::new(Kind::Denied, "NOT_ALLOWED", "this is not open to this account")),

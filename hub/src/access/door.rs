@@ -4,15 +4,21 @@ use super::ask::{Action, Decision, Principal, Refusal, Request};
 use super::policy::{LiveAgreement, Policy};
 use super::{decide, stands};
 use crate::register::{LeafDraft, Register};
-use campanile_proto::ids::{CameraId, OrganisationId, RequestId};
+use campanile_proto::ids::{CameraId, EdgeId, OrganisationId, RequestId};
 use campanile_proto::kind::{Chain, Kind};
-use campanile_proto::time::Clock;
+use campanile_proto::time::{Clock, MICROS_PER_SECOND, MonoTime, WallTime};
 use campanile_proto::types::v1::{Act, Phase};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tracing::error;
+
+/// A box that is refused tries again for ever: one entry an hour for each thing it tries says as much.
+const BOX_NOTED_EVERY_US: i64 = 3_600 * MICROS_PER_SECOND;
+
+/// What decides: [`decide`].
+pub(super) type Judge = Arc<dyn Fn(&Policy, &Request, WallTime) -> Decision + Send + Sync>;
 
 /// Cheap to clone; every clone is the same door.
 #[derive(Clone)]
@@ -21,6 +27,8 @@ pub struct Door {
     register: Register,
     clock: Arc<dyn Clock>,
     open: OpenEntries,
+    judge: Judge,
+    refused_boxes: Arc<Mutex<HashMap<(EdgeId, Action), MonoTime>>>,
 }
 
 /// Entries that were opened and not closed, by request.
@@ -73,8 +81,20 @@ pub struct Pass {
 impl Door {
     pub fn new(organisation: OrganisationId, retention_days: u32, register: Register, clock: Arc<dyn Clock>) -> Self {
         let policy = Policy { organisation, agreements: Vec::new(), retention_days };
-        let open = OpenEntries::default();
-        Self { policy: Arc::new(watch::Sender::new(Arc::new(policy))), register, clock, open }
+        let policy = Arc::new(watch::Sender::new(Arc::new(policy)));
+        Self {
+            policy,
+            register,
+            clock,
+            judge: Arc::new(decide),
+            refused_boxes: Arc::default(),
+            open: OpenEntries::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn judged_by(self, shutter: &Arc<super::Shutter>) -> Self {
+        Self { judge: shutter.judge(), ..self }
     }
 
     /// Replaces what partners may do; decisions from now on rest on it.
@@ -89,30 +109,58 @@ impl Door {
         self.policy.subscribe()
     }
 
-    /// Decides without an entry: before a request is read as far as [`Door::enter`] needs.
-    pub fn admits(&self, principal: &Principal, action: Action) -> Result<(), Refusal> {
-        stands(principal, action).map(drop)
+    /// Whether this principal may do such a thing at all: before a request is read as far as [`Door::enter`]
+    /// needs. A refusal leaves its entry.
+    pub async fn admits(&self, principal: &Principal, action: Action) -> Result<(), Refusal> {
+        match stands(principal, action) {
+            Ok(_) => Ok(()),
+            Err(refusal) => {
+                self.note_refused(&Request::new(principal.clone(), action), &refusal).await;
+                Err(refusal)
+            }
+        }
     }
 
     /// Decides; for what shows footage or events, or changes something, an entry is on the disk before this
     /// returns, allowed or not.
     pub async fn enter(&self, request: Request) -> Result<Pass, Refusal> {
         let policy = self.policy.borrow().clone();
-        match decide(&policy, &request, self.clock.utc()) {
+        match (self.judge)(&policy, &request, self.clock.utc()) {
             Decision::Allow { clause, cameras } => self.open(request, clause, cameras).await,
             Decision::Refuse(refusal) => {
-                // A stranger is not identified by anything, and could fill the disk.
-                if let (Some(act), false) = (request.action.act(), request.principal == Principal::Nobody) {
-                    let mut draft = draft(act, Phase::Refused, &request);
-                    draft.clause.clone_from(&refusal.clause);
-                    draft.reason = refusal.code.to_owned();
-                    if let Err(e) = self.register.append(draft).await {
-                        error!(error = %Chain(&e), code = refusal.code, "refusal not registered");
-                    }
-                }
+                self.note_refused(&request, &refusal).await;
                 Err(refusal)
             }
         }
+    }
+
+    async fn note_refused(&self, request: &Request, refusal: &Refusal) {
+        if !self.is_worth_noting(request) {
+            return;
+        }
+        let mut draft = draft(request.action.refused_act(), Phase::Refused, request);
+        draft.clause.clone_from(&refusal.clause);
+        draft.reason = refusal.code.to_owned();
+        if let Err(e) = self.register.append(draft).await {
+            error!(error = %Chain(&e), code = refusal.code, "refusal not registered");
+        }
+    }
+
+    /// A stranger is not identified by anything, and could fill the disk.
+    fn is_worth_noting(&self, request: &Request) -> bool {
+        let edge = match request.principal {
+            Principal::Nobody => return false,
+            Principal::Edge { id, .. } => id,
+            _ => return true,
+        };
+        let now = self.clock.mono();
+        let mut noted = self.refused_boxes.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|_, at| now - *at < BOX_NOTED_EVERY_US);
+        let first = !noted.contains_key(&(edge, request.action));
+        if first {
+            noted.insert((edge, request.action), now);
+        }
+        first
     }
 
     async fn open(&self, request: Request, clause: String, cameras: Vec<CameraId>) -> Result<Pass, Refusal> {

@@ -13,6 +13,10 @@ mod methods;
 mod password;
 mod people;
 mod policy;
+#[cfg(test)]
+mod shutter;
+#[cfg(test)]
+mod tests;
 
 pub use ask::{Action, Decision, Principal, Refusal, Request};
 pub use decide::{CLOCK_SLACK_US, decide, stands};
@@ -21,3 +25,5 @@ pub use methods::{METHODS, action_of_method};
 pub use password::Password;
 pub use people::{People, PeopleError, Session};
 pub use policy::{AGREEMENT_SCHEMA, LiveAgreement, Policy};
+#[cfg(test)]
+pub use shutter::Shutter;

@@ -43,6 +43,8 @@ pub enum PeopleError {
     TooMany { seconds: u64 },
     #[error("there is no account {0}")]
     NoAccount(String),
+    #[error("there is an account {0} already; give it a new password with `people password`")]
+    Exists(String),
     #[error("an account name has 1 to {MAX_NAME_CHARACTERS} letters, digits, dots or hyphens")]
     BadName,
 }
@@ -53,6 +55,7 @@ impl PeopleError {
             Self::WrongPassword => Kind::Unauthenticated,
             Self::TooMany { .. } => Kind::Exhausted,
             Self::NoAccount(_) => Kind::NotFound,
+            Self::Exists(_) => Kind::Conflict,
             Self::BadName => Kind::Invalid,
             _ => Kind::Internal,
         }
@@ -89,6 +92,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Checked in place of an account that is not there, so that both take the same time.
     nobody: String,
+    /// The first account's generated password, until somebody has signed in with it.
+    initial: PathBuf,
 }
 
 impl People {
@@ -115,12 +120,13 @@ impl People {
             hashing: Semaphore::new(HASHES_AT_ONCE),
             clock,
             nobody,
+            initial: data_dir.join("initial-password"),
         }));
-        people.make_first(data_dir)?;
+        people.make_first()?;
         Ok(people)
     }
 
-    fn make_first(&self, data_dir: &Path) -> Result<(), PeopleError> {
+    fn make_first(&self) -> Result<(), PeopleError> {
         let count: i64 = lock(&self.0.accounts)
             .query_row("SELECT COUNT(*) FROM account", [], |row| row.get(0))
             .map_err(PeopleError::Read)?;
@@ -128,28 +134,61 @@ impl People {
             return Ok(());
         }
         let password = generate();
-        let path = data_dir.join("initial-password");
+        let path = self.0.initial.clone();
         write_private(&path, &password).map_err(|source| PeopleError::WriteInitialPassword { path, source })?;
-        self.write(FIRST_ACCOUNT, FIRST_ROLE, &password)
+        self.insert(FIRST_ACCOUNT, &password).map(drop)
     }
 
-    fn write(&self, name: &str, role: &str, password: &Password) -> Result<(), PeopleError> {
+    /// Whether the account is new; one that is there is left as it is.
+    fn insert(&self, name: &str, password: &Password) -> Result<bool, PeopleError> {
         let hashed = hash(password).ok_or(PeopleError::Hash)?;
-        lock(&self.0.accounts)
-            .execute(
-                "INSERT INTO account (name, role, password_hash) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash",
-                params![name, role, hashed],
-            )
-            .map(drop)
-            .map_err(PeopleError::Write)
+        let sql = "INSERT INTO account (name, role, password_hash) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING";
+        let inserted = lock(&self.0.accounts).execute(sql, params![name, FIRST_ROLE, hashed]);
+        inserted.map(|rows| rows == 1).map_err(PeopleError::Write)
     }
 
-    pub fn names(&self) -> Result<Vec<String>, PeopleError> {
-        let accounts = lock(&self.0.accounts);
-        let mut statement = accounts.prepare("SELECT name FROM account ORDER BY name").map_err(PeopleError::Read)?;
-        let rows = statement.query_map([], |row| row.get(0)).map_err(PeopleError::Read)?;
-        rows.collect::<Result<_, _>>().map_err(PeopleError::Read)
+    /// Whether there is such an account; then it is signed out everywhere.
+    fn set(&self, name: &str, password: &Password) -> Result<bool, PeopleError> {
+        let hashed = hash(password).ok_or(PeopleError::Hash)?;
+        let sql = "UPDATE account SET password_hash = ?2 WHERE name = ?1";
+        let changed = lock(&self.0.accounts).execute(sql, params![name, hashed]).map_err(PeopleError::Write)? == 1;
+        if changed {
+            lock(&self.0.sessions).retain(|_, open| open.name != name);
+            if name == FIRST_ACCOUNT {
+                self.forget_initial();
+            }
+        }
+        Ok(changed)
+    }
+
+    /// A password that lies about for ever is found by whoever reads backups.
+    fn forget_initial(&self) {
+        let gone = std::fs::remove_file(&self.0.initial);
+        if let Err(error) = gone.map_err(|e| (e.kind(), e))
+            && error.0 != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(error = %error.1, path = %self.0.initial.display(), "first password not removed");
+        }
+    }
+
+    pub async fn names(&self) -> Result<Vec<String>, PeopleError> {
+        self.blocking(|people| {
+            let accounts = lock(&people.0.accounts);
+            let mut statement =
+                accounts.prepare("SELECT name FROM account ORDER BY name").map_err(PeopleError::Read)?;
+            let rows = statement.query_map([], |row| row.get(0)).map_err(PeopleError::Read)?;
+            rows.collect::<Result<_, _>>().map_err(PeopleError::Read)
+        })
+        .await
+    }
+
+    /// SQLite and Argon2id are off the runtime.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Self) -> Result<T, PeopleError> + Send + 'static,
+    ) -> Result<T, PeopleError> {
+        let people = self.clone();
+        tokio::task::spawn_blocking(move || work(people)).await.unwrap_or(Err(PeopleError::Hash))
     }
 
     /// Makes an account; its generated password is told once.
@@ -158,27 +197,22 @@ impl People {
         if !(1..=MAX_NAME_CHARACTERS).contains(&name.chars().count()) || !name.chars().all(named) {
             return Err(PeopleError::BadName);
         }
-        self.set_generated(name).await
+        let (password, asked) = (generate(), name.to_owned());
+        let told = password.reveal().to_owned();
+        match self.blocking(move |people| people.insert(&asked, &password)).await? {
+            true => Ok(told),
+            false => Err(PeopleError::Exists(name.to_owned())),
+        }
     }
 
     /// Gives an account a new generated password, told once, and signs it out everywhere.
     pub async fn reset_password(&self, name: &str) -> Result<String, PeopleError> {
-        if !self.names()?.iter().any(|known| known == name) {
-            return Err(PeopleError::NoAccount(name.chars().take(MAX_NAME_CHARACTERS).collect()));
-        }
-        self.set_generated(name).await
-    }
-
-    async fn set_generated(&self, name: &str) -> Result<String, PeopleError> {
-        let password = generate();
+        let (password, asked) = (generate(), name.to_owned());
         let told = password.reveal().to_owned();
-        let (people, name) = (self.clone(), name.to_owned());
-        let written = tokio::task::spawn_blocking(move || {
-            people.write(&name, FIRST_ROLE, &password)?;
-            lock(&people.0.sessions).retain(|_, open| open.name != name);
-            Ok(())
-        });
-        written.await.unwrap_or(Err(PeopleError::Hash)).map(|()| told)
+        match self.blocking(move |people| people.set(&asked, &password)).await? {
+            true => Ok(told),
+            false => Err(PeopleError::NoAccount(name.chars().take(MAX_NAME_CHARACTERS).collect())),
+        }
     }
 
     /// Signs in; returns the cookie's value. `from` is the asker's address, counted against its failures.
@@ -186,11 +220,15 @@ impl People {
         let now = self.0.clock.mono();
         lock(&self.0.limiter).admit(name, from, now).map_err(|seconds| PeopleError::TooMany { seconds })?;
         let _turn = self.0.hashing.acquire().await.map_err(|_| PeopleError::Hash)?;
-        let (people, asked) = (self.clone(), name.to_owned());
-        let role = tokio::task::spawn_blocking(move || people.check(&asked, &password))
-            .await
-            .unwrap_or(Err(PeopleError::Hash))?
-            .ok_or(PeopleError::WrongPassword)?;
+        let asked = name.to_owned();
+        let role = self.blocking(move |people| {
+            let role = people.check(&asked, &password)?;
+            if role.is_some() && asked == FIRST_ACCOUNT {
+                people.forget_initial();
+            }
+            Ok(role)
+        });
+        let role = role.await?.ok_or(PeopleError::WrongPassword)?;
         lock(&self.0.limiter).forget(name, from);
         Ok(self.open_session(name, role))
     }
@@ -265,4 +303,101 @@ fn write_private(path: &Path, password: &Password) -> std::io::Result<()> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campanile_proto::time::{SimClock, WallTime};
+
+    const US: OrganisationId = OrganisationId::from_u128(1);
+
+    fn people() -> (People, Arc<SimClock>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::starting_at(WallTime(1_800_000_000_000_000)));
+        (People::open(folder.path(), US, clock.clone()).unwrap(), clock, folder)
+    }
+
+    fn first(folder: &tempfile::TempDir) -> std::io::Result<String> {
+        std::fs::read_to_string(folder.path().join("initial-password")).map(|text| text.trim_end().to_owned())
+    }
+
+    async fn sign_in(people: &People, name: &str, password: &str) -> Result<String, PeopleError> {
+        people.sign_in(name, Password::new(password.to_owned()), "10.0.0.1").await.map(|(token, _)| token)
+    }
+
+    #[tokio::test]
+    async fn the_first_password_is_written_once_and_gone_after_the_first_sign_in() {
+        use std::os::unix::fs::PermissionsExt;
+        let (people, clock, folder) = people();
+        let password = first(&folder).unwrap();
+        let mode = std::fs::metadata(folder.path().join("initial-password")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(matches!(sign_in(&people, FIRST_ACCOUNT, "wrong").await, Err(PeopleError::WrongPassword)));
+        assert!(first(&folder).is_ok(), "a wrong password removes nothing");
+        sign_in(&people, FIRST_ACCOUNT, &password).await.unwrap();
+        assert!(first(&folder).is_err());
+        drop(people);
+        let again = People::open(folder.path(), US, clock).unwrap();
+        assert!(first(&folder).is_err(), "and is not made again");
+        assert!(sign_in(&again, FIRST_ACCOUNT, &password).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_there_keeps_its_password() {
+        let (people, _, _folder) = people();
+        let password = people.add("anna").await.unwrap();
+        assert!(matches!(people.add("anna").await, Err(PeopleError::Exists(_))));
+        assert!(sign_in(&people, "anna", &password).await.is_ok());
+        assert_eq!(people.names().await.unwrap(), ["anna", FIRST_ACCOUNT]);
+        for bad in ["", "a b", "a/b", &"x".repeat(65)] {
+            assert!(matches!(people.add(bad).await, Err(PeopleError::BadName)), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_password_signs_out_everywhere_and_the_old_one_is_dead() {
+        let (people, _, folder) = people();
+        let old = first(&folder).unwrap();
+        let token = sign_in(&people, FIRST_ACCOUNT, &old).await.unwrap();
+        let other = people.add("anna").await.unwrap();
+        let annas = sign_in(&people, "anna", &other).await.unwrap();
+        let new = people.reset_password(FIRST_ACCOUNT).await.unwrap();
+        assert!(people.session(&token).is_none());
+        assert!(people.session(&annas).is_some(), "hers is another account");
+        assert!(matches!(sign_in(&people, FIRST_ACCOUNT, &old).await, Err(PeopleError::WrongPassword)));
+        assert!(sign_in(&people, FIRST_ACCOUNT, &new).await.is_ok());
+        assert!(matches!(people.reset_password("nobody").await, Err(PeopleError::NoAccount(_))));
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_when_idle_and_at_the_end_of_the_shift() {
+        let (people, clock, folder) = people();
+        let token = sign_in(&people, FIRST_ACCOUNT, &first(&folder).unwrap()).await.unwrap();
+        assert_eq!(people.session(&token).unwrap().name, FIRST_ACCOUNT);
+        assert!(people.session("another").is_none());
+        for _ in 0..23 {
+            clock.advance_micros(IDLE_US - 1);
+            assert!(people.session(&token).is_some());
+        }
+        clock.advance_micros(IDLE_US - 1);
+        assert!(people.session(&token).is_some());
+        clock.advance_micros(25);
+        assert!(people.session(&token).is_none(), "twelve hours are over");
+
+        let password = people.reset_password(FIRST_ACCOUNT).await.unwrap();
+        let token = sign_in(&people, FIRST_ACCOUNT, &password).await.unwrap();
+        clock.advance_micros(IDLE_US);
+        assert!(people.session(&token).is_none());
+        let token = sign_in(&people, FIRST_ACCOUNT, &password).await.unwrap();
+        people.sign_out(&token);
+        assert!(people.session(&token).is_none());
+    }
+
+    #[test]
+    fn two_hubs_on_one_machine_have_two_cookies() {
+        let (people, _, _folder) = people();
+        assert_eq!(people.cookie_name(true), format!("__Host-campanile-{US}"));
+        assert_eq!(people.cookie_name(false), format!("campanile-{US}"));
+    }
 }

@@ -72,7 +72,11 @@ pub(super) fn granted(
         _ => !asked.is_empty() && asked == reach,
     };
     if !enough {
-        let limit = by_right.first().map(|grant| grant.clause.clone()).unwrap_or_default();
+        // The clause that names what is missing says why; without one, the first that grants this right at all.
+        let missing = |id: CameraId| asked.contains(&id) && !reach.contains(&id);
+        let names_it = |grant: &&&Grant| grant.camera_ids.iter().any(|id| CameraId::try_from(id).is_ok_and(missing));
+        let limit = by_right.iter().find(names_it).or(by_right.first());
+        let limit = limit.map(|grant| grant.clause.clone()).unwrap_or_default();
         return Err(Refusal::not_granted(right, limit));
     }
     let clause = clauses.into_iter().collect::<Vec<_>>().join(", ");

@@ -10,8 +10,8 @@ export class Problem extends Error {
   }
 }
 
-async function send(method, path, body, signal) {
-  const options = { method, signal, credentials: "same-origin", headers: {} };
+async function send(method, path, body, signal, keepalive = false) {
+  const options = { method, signal, keepalive, credentials: "same-origin", headers: {} };
   if (body !== undefined) {
     options.headers["content-type"] = "application/json";
     options.body = JSON.stringify(body);
@@ -29,16 +29,17 @@ async function send(method, path, body, signal) {
   throw new Problem(response.status, said);
 }
 
-export async function get(path) {
-  return (await send("GET", path)).json();
+export async function get(path, signal) {
+  return (await send("GET", path, undefined, signal)).json();
 }
 
 export async function post(path, body) {
   return (await send("POST", path, body)).json();
 }
 
-export async function remove(path) {
-  await send("DELETE", path);
+// `keepalive`: goes out even when the page is left.
+export async function remove(path, { keepalive = false } = {}) {
+  await send("DELETE", path, undefined, undefined, keepalive);
 }
 
 // Calls `begin` with the request's id, then `take` with each line's value as it arrives.

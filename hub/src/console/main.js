@@ -161,7 +161,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.ctrlKey && !$("work").hidden) form.requestSubmit();
   if (event.key === "Escape" && player.isOpen) player.close();
 });
-addEventListener("pagehide", () => { player.close(); });
+addEventListener("pagehide", () => { player.close({ keepalive: true }); });
 
 for (const [value, name] of [["", "— scegli —"], ...PURPOSES]) form.purpose.append(new Option(name, value));
 setInterval(tick, 1000);

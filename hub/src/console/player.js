@@ -1,11 +1,15 @@
 // Playing an event: a playback at the hub, its HLS in the browser's own player.
 
-import { post, remove } from "./api.js";
+import { get, post, remove } from "./api.js";
 import { clock, dayAndMinute } from "./time.js";
 import { sentence } from "./words.js";
 
 const BEFORE_MS = 5000;
 const AFTER_MS = 10000;
+// A revocation must not stay on the screen for more than 5 s, and for 20 s without the hub.
+const ASK_EVERY_MS = 2000;
+const ANSWER_MS = 3000;
+const ALONE_MS = 14000;
 const HLS = "application/vnd.apple.mpegurl";
 
 export class Player {
@@ -42,12 +46,42 @@ export class Player {
       });
       if (turn !== this.turn) return void remove(`/api/v1/playbacks/${opened.id}`).catch(() => {});
       this.id = opened.id;
+      this.watch(turn, opened.id);
       this.start = new Date(opened.start);
       this.video.src = opened.master;
-      await this.video.play().catch(() => this.say("Premi ▶ per iniziare."));
+      await this.video.play().catch(() => turn === this.turn && this.say("Premi ▶ per iniziare."));
     } catch (problem) {
       if (turn === this.turn) this.say(sentence(problem), true);
     }
+  }
+
+  // Asks whether it may still be shown. What may not leaves the screen, with the reason.
+  async watch(turn, id) {
+    let heard = Date.now();
+    while (turn === this.turn) {
+      await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+      if (turn !== this.turn) return;
+      try {
+        await get(`/api/v1/playbacks/${id}`, AbortSignal.timeout(ANSWER_MS));
+        heard = Date.now();
+      } catch (problem) {
+        const refused = problem.status >= 400 && problem.status < 500;
+        if (turn !== this.turn || (!refused && Date.now() - heard < ALONE_MS)) continue;
+        this.blank();
+        this.say(sentence(problem), true);
+        return;
+      }
+    }
+  }
+
+  // Empties the picture and what was loaded ahead of it.
+  blank() {
+    this.turn = null;
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+    this.time.textContent = "";
+    this.start = null;
   }
 
   failed() {
@@ -74,15 +108,11 @@ export class Player {
     return !this.root.hidden;
   }
 
-  async close() {
-    this.turn = null;
+  async close(how) {
+    this.blank();
     this.root.hidden = true;
-    this.video.removeAttribute("src");
-    this.video.load();
-    this.time.textContent = "";
-    this.start = null;
     const id = this.id;
     this.id = null;
-    if (id) await remove(`/api/v1/playbacks/${id}`).catch(() => {});
+    if (id) await remove(`/api/v1/playbacks/${id}`, how).catch(() => {});
   }
 }

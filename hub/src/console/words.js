@@ -29,6 +29,8 @@ const SENTENCES = {
   TIMED_OUT: "Non ha risposto in tempo.",
   NOT_KNOWN: "Non riconosce la nostra firma.",
   BUSY: "Troppo occupato: riprova tra poco.",
+  TOO_MANY_SEARCHES: "Troppe ricerche insieme: riprova tra un momento.",
+  UNEXPECTED: "Ha risposto altro da quello che era stato chiesto: avvisa l’amministratore.",
   EXHAUSTED: "Troppe richieste insieme: riprova tra poco.",
   FAILED: "Ha avuto un guasto.",
   NOT_AUTHENTIC: "Risposta non autentica: avvisa l’amministratore.",

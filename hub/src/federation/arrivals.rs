@@ -20,6 +20,7 @@ impl Federation {
     pub(super) async fn proposed(&self, from: &Partner, envelope: SignedEnvelope) -> Result<(), Refusal> {
         let agreement = self.acceptable(from, &envelope)?;
         agreement::is_filled_in(&agreement, |owner| owner == from.id.as_bytes()).map_err(refused)?;
+        let _alone = self.0.changing.lock().await;
         let now = self.0.clock.utc();
         let waiting = {
             let directory = read(&self.0.directory);
@@ -37,6 +38,7 @@ impl Federation {
     pub(super) async fn concluded(&self, from: &Partner, envelope: SignedEnvelope) -> Result<(), Refusal> {
         let agreement = self.acceptable(from, &envelope)?;
         agreement::is_filled_in(&agreement, |_| true).map_err(refused)?;
+        let _alone = self.0.changing.lock().await;
         if let Some(ours) = self.completed(from, &envelope, &agreement) {
             return self.countersign(from, ours, envelope, agreement).await;
         }
@@ -82,6 +84,10 @@ impl Federation {
             return Err(refuse::not_granted(""));
         }
         tracing::warn!(partner = %from.id, agreement = %id, "agreement revoked by the partner");
+        let never_ours = self.held(id).is_ok_and(|held| !held.signers.contains(&self.us()));
+        if never_ours {
+            return self.withdrawn(id).await.map_err(not_written);
+        }
         self.revoked(id, &envelope, self.0.clock.utc(), Vec::new()).await.map_err(|error| {
             tracing::error!(error = %Chain(&error), "revocation not written");
             unavailable()

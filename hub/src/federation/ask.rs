@@ -2,10 +2,11 @@
 //! answered or why it did not.
 
 use super::connect::within;
-use super::directory::{Need, Partner};
+use super::directory::{Need, NotInForce, Partner};
 use super::error::AskError;
 use super::replies::{Asking, OnBehalf, Replies};
 use super::{Federation, Inner, read, write};
+use crate::access::CLOCK_SLACK_US;
 use bytes::Bytes;
 use campanile_proto::federation::v1::reply::Reply as Content;
 use campanile_proto::federation::v1::{CameraCard, Right, SearchEnd, SearchHit, SearchQuery};
@@ -15,6 +16,7 @@ use campanile_proto::kind::Chain;
 use campanile_proto::signed;
 use campanile_proto::time::WallTime;
 use futures::Stream;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -28,6 +30,8 @@ const WHOLE_ANSWER_SECONDS: u64 = 5;
 const BATCH: usize = 50;
 /// A card more than this of one partner is not kept.
 const MAX_CARDS: usize = 10_000;
+const MAX_LABELS: usize = 32;
+const MAX_TEXT_CHARACTERS: usize = 300;
 const MAX_THUMBNAIL_BYTES: usize = 1 << 20;
 
 /// A search of every partner with a live agreement.
@@ -68,8 +72,23 @@ pub struct PartnerAnswer {
 #[derive(Debug, Clone)]
 pub enum Answer {
     Hits(Vec<SearchHit>),
-    Done { count: u64, truncated: bool },
-    Failed { code: String, sentence: String },
+    Done {
+        count: u64,
+        truncated: bool,
+    },
+    /// `clause` as the agreement numbers it; empty when none was named.
+    Failed {
+        code: String,
+        clause: String,
+        sentence: String,
+    },
+}
+
+impl Answer {
+    fn failed(error: &AskError) -> Self {
+        let (code, clause) = (error.code().to_owned(), error.clause().to_owned());
+        Self::Failed { code, clause, sentence: error.sentence() }
+    }
 }
 
 /// A partner's camera that agreements let us use.
@@ -88,6 +107,12 @@ impl Federation {
     pub fn ask_search(&self, query: PartnerQuery) -> impl Stream<Item = PartnerAnswer> + Send + 'static {
         let (answers, coming) = mpsc::channel(16);
         let mut asked = JoinSet::new();
+        for (partner, why) in self.unaskable(&query) {
+            let answers = answers.clone();
+            let result = Answer::failed(&why);
+            let answer = PartnerAnswer { partner: partner.id, name: partner.name, latency: Duration::ZERO, result };
+            asked.spawn(async move { drop(answers.send(answer).await) });
+        }
         for (partner, agreement, cameras) in self.askable(&query) {
             let (federation, query, answers) = (self.clone(), query.clone(), answers.clone());
             let narrowed = if query.cameras.is_empty() { Vec::new() } else { cameras };
@@ -98,7 +123,7 @@ impl Federation {
                     Ok(SearchEnd { count, truncated }) => Answer::Done { count, truncated },
                     Err(error) => {
                         tracing::warn!(partner = %partner.id, error = %Chain(&error), "partner did not answer");
-                        Answer::Failed { code: error.code().to_owned(), sentence: error.sentence() }
+                        Answer::failed(&error)
                     }
                 };
                 teller.tell(last).await;
@@ -127,6 +152,17 @@ impl Federation {
             // Nothing fits: the owner is asked all the same and names the clause, unless others' cameras are meant.
             let agreement = directory.any_live(us, partner.id, now).filter(|_| query.cameras.is_empty())?;
             Some((partner.clone(), agreement, Vec::new()))
+        };
+        directory.partners.values().filter_map(of).collect()
+    }
+
+    /// Partners that cannot be asked, and why. Where cameras are named, only those one of them was granted by.
+    fn unaskable(&self, query: &PartnerQuery) -> Vec<(Partner, AskError)> {
+        let (us, now) = (self.us(), self.0.clock.utc());
+        let directory = read(&self.0.directory);
+        let of = |partner: &Partner| {
+            let why = directory.why_not(us, partner.id, &query.cameras, now)?;
+            Some((partner.clone(), AskError::NotInForce(why)))
         };
         directory.partners.values().filter_map(of).collect()
     }
@@ -164,7 +200,9 @@ impl Federation {
         let directory = read(&self.0.directory);
         let need = Need { right, purpose: behalf.purpose, role: &behalf.role, cameras: &[camera] };
         let fitting = directory.granted(us, partner, &need, now).into_iter().next().map(|(agreement, _)| agreement);
-        let agreement = fitting.or_else(|| directory.any_live(us, partner, now)).ok_or(AskError::NoAgreement)?;
+        let agreement = fitting.or_else(|| directory.any_live(us, partner, now));
+        let why = || directory.why_not(us, partner, &[], now).unwrap_or(NotInForce::None);
+        let agreement = agreement.ok_or_else(|| AskError::NotInForce(why()))?;
         Ok((known, agreement))
     }
 
@@ -181,6 +219,66 @@ impl Federation {
         };
         granted.into_iter().map(of).collect()
     }
+}
+
+/// What of an answer was taken so far.
+struct Taken {
+    hits: Vec<SearchHit>,
+    shown: u64,
+    cards: Vec<CameraCard>,
+}
+
+impl Taken {
+    /// Takes one part; the end when it was the last.
+    fn take(&mut self, content: Option<Content>, bounds: &Bounds) -> Result<Option<SearchEnd>, AskError> {
+        match content {
+            Some(Content::Camera(card)) if self.cards.len() < MAX_CARDS => self.cards.push(card),
+            Some(Content::Hit(hit)) if self.shown + (self.hits.len() as u64) < bounds.limit => {
+                self.hits.push(bounds.admit(hit).ok_or(AskError::Unexpected("an event outside of the question"))?);
+            }
+            Some(Content::End(end)) => return Ok(Some(end)),
+            Some(_) => return Err(AskError::Unexpected("more or something else than hits")),
+            None => return Err(AskError::CutShort),
+        }
+        Ok(None)
+    }
+
+    async fn show(&mut self, teller: &Teller) {
+        if !self.hits.is_empty() {
+            self.shown += self.hits.len() as u64;
+            teller.tell(Answer::Hits(std::mem::take(&mut self.hits))).await;
+        }
+    }
+}
+
+/// What was asked, so that nothing else is believed.
+struct Bounds {
+    cameras: BTreeSet<CameraId>,
+    from: WallTime,
+    to: WallTime,
+    limit: u64,
+}
+
+impl Bounds {
+    /// An event of a camera and an interval that were asked for, as far as two clocks agree; its texts are cut
+    /// to what a table can show.
+    fn admit(&self, mut hit: SearchHit) -> Option<SearchHit> {
+        let camera = CameraId::try_from(&hit.camera_id).ok().filter(|camera| self.cameras.contains(camera));
+        let within = overlaps(hit.start_us, hit.end_us.max(hit.start_us), (self.from, self.to));
+        let event = EventId::try_from(&hit.event_id).ok();
+        camera.and(event).filter(|_| within)?;
+        hit.labels.truncate(MAX_LABELS);
+        let labels = hit.labels.iter_mut().flat_map(|label| [&mut label.name, &mut label.source]);
+        for text in labels.chain([&mut hit.camera_name, &mut hit.site, &mut hit.address]) {
+            *text = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARACTERS).collect();
+        }
+        Some(hit)
+    }
+}
+
+/// Whether something lies in an interval, give or take what a box's time may be corrected by after it was found.
+pub(super) fn overlaps(start_us: i64, end_us: i64, (from, to): (WallTime, WallTime)) -> bool {
+    start_us < to.0.saturating_add(CLOCK_SLACK_US) && end_us >= from.0.saturating_sub(CLOCK_SLACK_US)
 }
 
 /// Hands answers on, with their latency.
@@ -216,6 +314,7 @@ impl Inner {
         let envelope = signed::envelope(&request, self.identity.id, &self.identity.hub);
         let opener = self.opener(partner, query.behalf.request_id, private)?;
         let mut client = self.connections.client(partner);
+        let bounds = self.bounds(partner.id, query);
         let deadline = teller.since + Duration::from_secs(WHOLE_ANSWER_SECONDS);
 
         let stream = within(FIRST_ANSWER_SECONDS, client.search(envelope)).await?.into_inner();
@@ -223,30 +322,41 @@ impl Inner {
         let first_by = teller.since + Duration::from_secs(FIRST_ANSWER_SECONDS);
         let first = tokio::time::timeout_at(first_by, replies.next()).await;
         let mut content = first.map_err(|_| AskError::TimedOut(FIRST_ANSWER_SECONDS))??;
-        let (mut hits, mut shown, mut cards) = (Vec::new(), 0_u64, Vec::new());
-        loop {
-            match content {
-                Some(Content::Camera(card)) if cards.len() < MAX_CARDS => cards.push(card),
-                Some(Content::Hit(hit)) if shown + (hits.len() as u64) < u64::from(query.limit) => {
-                    hits.push(hit);
-                    if shown == 0 || hits.len() >= BATCH {
-                        shown += hits.len() as u64;
-                        teller.tell(Answer::Hits(std::mem::take(&mut hits))).await;
-                    }
-                }
-                Some(Content::End(end)) => {
-                    if !hits.is_empty() {
-                        teller.tell(Answer::Hits(hits)).await;
-                    }
-                    self.keep_cards(partner.id, cards).await;
-                    return Ok(end);
-                }
-                Some(_) => return Err(AskError::Unexpected("more or something else than hits")),
-                None => return Err(AskError::CutShort),
+        let mut taken = Taken { hits: Vec::new(), shown: 0, cards: Vec::new() };
+        let end = loop {
+            match taken.take(content, &bounds) {
+                Ok(Some(end)) => break Ok(end),
+                Ok(None) => {}
+                Err(error) => break Err(error),
             }
-            let next = tokio::time::timeout_at(deadline, replies.next()).await;
-            content = next.map_err(|_| AskError::TimedOut(WHOLE_ANSWER_SECONDS))??;
+            if taken.shown == 0 || taken.hits.len() >= BATCH {
+                taken.show(teller).await;
+            }
+            content = match tokio::time::timeout_at(deadline, replies.next()).await {
+                Ok(Ok(next)) => next,
+                Ok(Err(error)) => break Err(error),
+                Err(_) => break Err(AskError::TimedOut(WHOLE_ANSWER_SECONDS)),
+            };
+        };
+        // What came before the answer broke off was found all the same.
+        taken.show(teller).await;
+        if end.is_ok() {
+            self.keep_cards(partner.id, taken.cards).await;
         }
+        end
+    }
+
+    /// What may come as an answer to a search of `partner`.
+    fn bounds(&self, partner: OrganisationId, query: &PartnerQuery) -> Bounds {
+        let need = Need {
+            right: Right::Search,
+            purpose: query.behalf.purpose,
+            role: &query.behalf.role,
+            cameras: &query.cameras,
+        };
+        let granted = read(&self.directory).granted(self.identity.id, partner, &need, self.clock.utc());
+        let cameras = granted.into_iter().flat_map(|(_, cameras)| cameras).collect();
+        Bounds { cameras, from: query.from, to: query.to, limit: u64::from(query.limit) }
     }
 
     /// Keeps how a partner describes cameras it grants us, where that has changed.
@@ -275,5 +385,5 @@ impl Inner {
 }
 
 fn is_short(card: &CameraCard) -> bool {
-    [&card.name, &card.site, &card.address].iter().all(|text| super::agreement::is_text(text, 0, 300))
+    [&card.name, &card.site, &card.address].iter().all(|text| super::agreement::is_text(text, 0, MAX_TEXT_CHARACTERS))
 }

@@ -5,6 +5,8 @@ use super::error::AskError;
 use campanile_proto::federation::v1::federation_client::FederationClient;
 use campanile_proto::ids::OrganisationId;
 use campanile_proto::time::{MICROS_PER_SECOND, MonoTime};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,6 +23,8 @@ use tonic::transport::{Channel, Endpoint};
 /// Name in every hub's certificate; which hub it is, its authority says.
 pub const HUB_NAME: &str = "hub.campanile";
 const CONNECT: Duration = Duration::from_secs(2);
+/// RFC 8305 section 5: "Connection Attempt Delay".
+const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Replies come in chunks of half a MiB at most.
 const MAX_REPLY_BYTES: usize = 2 << 20;
 /// A hub behind a dead path is noticed by its silence.
@@ -94,22 +98,33 @@ fn channel(endpoints: Vec<String>, pin: Arc<PinnedAuthority>) -> Channel {
         .connect_with_connector_lazy(dial)
 }
 
-/// The first endpoint that answers.
+/// The first endpoint that answers; the next one is dialled beside it when it takes its time (RFC 8305).
 async fn dial(
     endpoints: &[String],
     pin: Arc<PinnedAuthority>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, std::io::Error> {
     let mut failure = std::io::Error::other("the partner's mandate names no endpoint");
-    for endpoint in endpoints {
-        match tokio::time::timeout(CONNECT, dial_one(endpoint, pin.clone())).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failure = error,
-            Err(_) => {
-                failure = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{endpoint} does not answer"))
-            }
+    let dial = |endpoint: &String| {
+        let (endpoint, pin) = (endpoint.clone(), pin.clone());
+        async move {
+            let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{endpoint} does not answer"));
+            let dialled = tokio::time::timeout(CONNECT, dial_one(&endpoint, pin)).await;
+            dialled.unwrap_or_else(|_| Err(silent()))
+        }
+    };
+    let mut waiting = endpoints.iter().peekable();
+    let mut dialling = FuturesUnordered::new();
+    loop {
+        dialling.extend(waiting.next().map(dial));
+        tokio::select! {
+            outcome = dialling.next() => match outcome {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => failure = error,
+                None => return Err(failure),
+            },
+            () = tokio::time::sleep(NEXT_AFTER), if waiting.peek().is_some() => {}
         }
     }
-    Err(failure)
 }
 
 async fn dial_one(
@@ -211,5 +226,29 @@ pub async fn within<T>(seconds: u64, call: impl Future<Output = Result<T, tonic:
     match tokio::time::timeout(Duration::from_secs(seconds), call).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(AskError::TimedOut(seconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_silent_does_not_hold_up_the_next() {
+        // The backlog takes the connection, and nobody ever shakes hands on it.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [&silent, &listening].map(|l| l.local_addr().unwrap().to_string());
+        let pin = Arc::new(PinnedAuthority::new(None));
+        let dialling = tokio::spawn(async move { dial(&addresses, pin).await.map(drop) });
+        let (mut stream, _) =
+            tokio::time::timeout(CONNECT, listening.accept()).await.expect("before the first gave up").unwrap();
+        let mut hello = [0; 1];
+        stream.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, [22], "a TLS handshake begins");
+        drop(stream);
+        assert!(dialling.await.unwrap().is_err());
     }
 }

@@ -3,6 +3,7 @@
 use super::connect::{first_contact, within};
 use super::directory::Partner;
 use super::error::FederationError;
+use super::mandate::MandateProblem;
 use super::{Federation, mandate, write};
 use campanile_proto::federation::v1::{IntroduceRequest, Introduction, SignedEnvelope};
 use prost::Message;
@@ -19,8 +20,15 @@ impl Federation {
             let (address, found) = (address.to_owned(), partner.fingerprint);
             return Err(FederationError::Fingerprint { address, expected: expected_fingerprint.to_owned(), found });
         }
-        if self.partner(partner.id).is_some_and(|held| held.key != partner.key) {
-            return Err(FederationError::OtherKey(partner.id));
+        let _alone = self.0.changing.lock().await;
+        if let Some(held) = self.partner(partner.id) {
+            if held.key != partner.key {
+                return Err(FederationError::OtherKey(partner.id));
+            }
+            let (held, found) = (held.mandate.sequence, partner.mandate.sequence);
+            if found < held {
+                return Err(FederationError::Mandate(MandateProblem::Older { held, found }));
+            }
         }
         self.keep(believed).await?;
         Ok(partner)
@@ -44,7 +52,9 @@ impl Federation {
         if found.0.id != partner.id || found.0.key != partner.key {
             return Err(FederationError::OtherKey(partner.id));
         }
-        if found.0.mandate.sequence <= partner.mandate.sequence {
+        let _alone = self.0.changing.lock().await;
+        let held = self.partner(partner.id).map_or(0, |held| held.mandate.sequence);
+        if found.0.mandate.sequence <= held {
             return Ok(());
         }
         self.keep(found).await

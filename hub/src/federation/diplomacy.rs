@@ -2,7 +2,7 @@
 
 use super::agreement::{self, AgreementDraft, Problem, State};
 use super::connect::within;
-use super::directory::Held;
+use super::directory::{Held, NotInForce};
 use super::error::{AskError, FederationError};
 use super::lease::Ended;
 use super::refuse;
@@ -37,14 +37,23 @@ impl Federation {
     /// Signs what a partner proposed. Where it left our cameras open, `offered` is filled in; these are new
     /// bytes, which the partner's hub countersigns by itself because nothing else has changed.
     pub async fn sign(&self, id: AgreementId, offered: Vec<CameraId>) -> Result<(), FederationError> {
+        if self.signed(id, &offered).await? {
+            self.tell_untold().await;
+        }
+        Ok(())
+    }
+
+    /// Whether our signature is new.
+    pub(super) async fn signed(&self, id: AgreementId, offered: &[CameraId]) -> Result<bool, FederationError> {
+        let _alone = self.0.changing.lock().await;
         let held = self.held(id)?;
         match held.state(self.us(), self.0.clock.utc()) {
             State::AwaitingUs => {}
             State::Revoked => return Err(FederationError::Revoked(id)),
             State::Expired => return Err(FederationError::Expired(id)),
-            State::Proposed | State::Live | State::Suspended => return Ok(()),
+            State::Proposed | State::Live | State::Suspended => return Ok(false),
         }
-        let filled = agreement::fill_in(&held.agreement, self.us(), &offered);
+        let filled = agreement::fill_in(&held.agreement, self.us(), offered);
         agreement::check(&filled)
             .and_then(|()| agreement::is_filled_in(&filled, |_| true))
             .map_err(FederationError::Agreement)?;
@@ -56,8 +65,7 @@ impl Federation {
         let signed = Held::of(envelope, filled).ok_or(FederationError::Stored { what: "agreement" })?;
         let tell = held.others(self.us()).into_iter().map(|partner| (partner, Tell::Conclude)).collect();
         self.hold(Held { suspended: held.suspended, ..signed }, tell).await?;
-        self.tell_untold().await;
-        Ok(())
+        Ok(true)
     }
 
     /// Ends an agreement: here at once, at the partner as soon as it can be told.
@@ -83,6 +91,38 @@ impl Federation {
         Ok(())
     }
 
+    /// Our people have compared a suspended agreement with the partner's: it is in force again.
+    pub async fn confirm(&self, id: AgreementId) -> Result<(), FederationError> {
+        let _alone = self.0.changing.lock().await;
+        let held = self.held(id)?;
+        if held.revoked_at.is_some() {
+            return Err(FederationError::Revoked(id));
+        }
+        if !held.suspended {
+            return Ok(());
+        }
+        self.0.store.confirm(id).await?;
+        if let Some(held) = write(&self.0.directory).agreements.get_mut(&id) {
+            held.suspended = false;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Suspends every agreement until it is confirmed: what this hub holds is not what it once held.
+    pub(super) async fn suspend_all(&self) -> Result<(), FederationError> {
+        let ids: Vec<AgreementId> = {
+            let mut directory = write(&self.0.directory);
+            directory.agreements.values_mut().for_each(|held| held.suspended = true);
+            directory.agreements.keys().copied().collect()
+        };
+        self.publish();
+        for id in ids {
+            self.0.end_leases(id).await;
+        }
+        Ok(self.0.store.suspend_all(0).await?)
+    }
+
     /// Refuses first, writes then: a disk that fails must not keep an agreement alive.
     pub(super) async fn revoked(
         &self,
@@ -98,6 +138,18 @@ impl Federation {
         let _ = self.0.revoked.send(id);
         self.0.end_leases(id).await;
         Ok(self.0.store.revoke(id, envelope, at, tell).await?)
+    }
+
+    /// Forgets a proposal that our people never signed: kept, it would let a partner fill the disk.
+    pub(super) async fn withdrawn(&self, id: AgreementId) -> Result<(), FederationError> {
+        let _alone = self.0.changing.lock().await;
+        if self.held(id).is_ok_and(|held| held.signers.contains(&self.us())) {
+            return Err(FederationError::Agreement(Problem::OtherBytes));
+        }
+        self.0.store.forget(id).await?;
+        write(&self.0.directory).agreements.remove(&id);
+        self.publish();
+        Ok(())
     }
 
     pub(super) fn held(&self, id: AgreementId) -> Result<Held, FederationError> {
@@ -148,7 +200,7 @@ impl Federation {
         revocation: Option<SignedEnvelope>,
     ) -> Result<(), AskError> {
         let known = self.partner(partner).ok_or(AskError::UnknownPartner(partner))?;
-        let held = self.held(agreement).map_err(|_| AskError::NoAgreement)?;
+        let held = self.held(agreement).map_err(|_| AskError::NotInForce(NotInForce::None))?;
         let mut client = self.0.connections.client(&known);
         let receipt = match tell {
             Tell::Propose => within(CALL_SECONDS, client.propose(held.envelope)).await?,

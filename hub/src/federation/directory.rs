@@ -3,6 +3,7 @@
 use super::agreement::{self, Standing, State};
 use super::error::FederationError;
 use super::mandate::read_card;
+use super::refuse;
 use super::store::Everything;
 use crate::access::LiveAgreement;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use campanile_proto::signed;
 use campanile_proto::time::WallTime;
 use ed25519_dalek::VerifyingKey;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A partner: pinned by people, speaking through the hub of its newest mandate.
 #[derive(Debug, Clone)]
@@ -119,6 +120,30 @@ pub struct Need<'a> {
     pub cameras: &'a [CameraId],
 }
 
+/// Why no agreement lets us ask a partner for anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotInForce {
+    #[error("no agreement with this partner grants anything to this organisation")]
+    None,
+    #[error("the agreement with this partner was revoked")]
+    Revoked,
+    #[error("the agreement with this partner is not valid any more")]
+    Expired,
+    #[error("the agreement with this partner is suspended until it is confirmed")]
+    Suspended,
+}
+
+impl NotInForce {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::None => "NO_AGREEMENT",
+            Self::Revoked => refuse::REVOKED,
+            Self::Expired => refuse::EXPIRED,
+            Self::Suspended => refuse::SUSPENDED,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Directory {
     pub partners: BTreeMap<OrganisationId, Partner>,
@@ -150,6 +175,13 @@ impl Directory {
         }
         tracing::debug!(organisation = %us, partners = directory.partners.len(), agreements = directory.agreements.len(), "federation read");
         Ok(directory)
+    }
+
+    /// What was revoked once stays revoked, even where a restored database has forgotten it.
+    pub fn revoke_again(&mut self, revoked: &BTreeSet<AgreementId>, now: WallTime) {
+        for held in self.agreements.values_mut().filter(|held| revoked.contains(&held.id)) {
+            held.revoked_at.get_or_insert(now);
+        }
     }
 
     pub fn keep_card(&mut self, partner: OrganisationId, card: CameraCard) {
@@ -217,6 +249,32 @@ impl Directory {
     pub fn any_live(&self, us: OrganisationId, partner: OrganisationId, now: WallTime) -> Option<AgreementId> {
         let grants = |held: &&Held| held.state(us, now) == State::Live && held.grants(partner, us).next().is_some();
         self.agreements.values().find(grants).map(|held| held.id)
+    }
+
+    /// Why nothing can be asked of `partner`; none when something can. Where cameras are named that it never
+    /// granted, it is not concerned at all. Of several agreements the newest tells.
+    pub fn why_not(
+        &self,
+        us: OrganisationId,
+        partner: OrganisationId,
+        cameras: &[CameraId],
+        now: WallTime,
+    ) -> Option<NotInForce> {
+        if self.any_live(us, partner, now).is_some() {
+            return None;
+        }
+        let wanted = |grant: &Grant| {
+            let named = |id| CameraId::try_from(id).is_ok_and(|id| cameras.contains(&id));
+            cameras.is_empty() || grant.camera_ids.iter().any(named)
+        };
+        let mut concerned = self.agreements.values().rev().filter(|held| held.grants(partner, us).any(wanted));
+        let why = |held: &Held| match held.state(us, now) {
+            State::Revoked => Some(NotInForce::Revoked),
+            State::Expired => Some(NotInForce::Expired),
+            State::Suspended => Some(NotInForce::Suspended),
+            State::Proposed | State::AwaitingUs | State::Live => None,
+        };
+        concerned.find_map(why).or(cameras.is_empty().then_some(NotInForce::None))
     }
 
     /// Every camera granted to us now, with the rights.

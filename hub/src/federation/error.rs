@@ -1,6 +1,7 @@
 //! Why something between hubs failed, for our log and for our own people.
 
 use super::agreement::Problem;
+use super::directory::NotInForce;
 use super::mandate::MandateProblem;
 use super::store::StoreError;
 use campanile_proto::federation::v1::Refusal;
@@ -91,8 +92,8 @@ pub enum AskError {
     NotSigned(#[source] SignatureError),
     #[error("the organisation {0} is not a partner")]
     UnknownPartner(OrganisationId),
-    #[error("no agreement with this partner grants what is asked")]
-    NoAgreement,
+    #[error("{0}")]
+    NotInForce(NotInForce),
     #[error("the playback has ended: {0}")]
     Ended(&'static str),
     #[error("no request key could be made")]
@@ -113,9 +114,17 @@ impl AskError {
             Self::CutShort => "CUT_SHORT",
             Self::Unexpected(_) => "UNEXPECTED",
             Self::UnknownPartner(_) => "UNKNOWN_PARTNER",
-            Self::NoAgreement => "NO_AGREEMENT",
+            Self::NotInForce(why) => why.code(),
             Self::Ended(_) => "ENDED",
             Self::Key => "INTERNAL",
+        }
+    }
+
+    /// The clause the owner named, as the agreement numbers it; empty when there is none.
+    pub fn clause(&self) -> &str {
+        match self {
+            Self::Refused(refusal) => &refusal.clause,
+            _ => "",
         }
     }
 
@@ -131,7 +140,8 @@ impl AskError {
         match self {
             Self::Unreachable(_) | Self::TimedOut(_) | Self::Failed(_) | Self::CutShort => Kind::Unavailable,
             Self::Busy => Kind::Exhausted,
-            Self::NotKnown | Self::NoAgreement => Kind::Denied,
+            Self::NotKnown => Kind::Denied,
+            Self::NotInForce(why) => super::refuse::kind_of(why.code()),
             Self::Refused(refusal) => super::refuse::kind_of(&refusal.code),
             Self::NotAuthentic(_) | Self::Unexpected(_) | Self::NotSigned(_) => Kind::Unavailable,
             Self::UnknownPartner(_) => Kind::NotFound,

@@ -18,6 +18,9 @@ const LEASE_US: i64 = LEASE_SECONDS as i64 * MICROS_PER_SECOND;
 const AHEAD_US: i64 = 30 * MICROS_PER_SECOND;
 /// Whoever jumps has emptied his buffer and starts anew; not more often than this.
 const JUMP_US: i64 = 2 * MICROS_PER_SECOND;
+/// What can be sent of one stream before the time it takes to view it has passed, however often somebody jumps:
+/// a buffer, and three jumps in a row.
+const BURST_US: i64 = 4 * AHEAD_US;
 /// How long the end of a lease is remembered, to be named.
 const REMEMBERED_US: i64 = 60 * MICROS_PER_SECOND;
 /// Playbacks of one partner at once.
@@ -45,7 +48,8 @@ struct Place {
 struct Lease {
     terms: Arc<Terms>,
     expires: MonoTime,
-    /// When the newest renewal was signed: an older one, sent again, renews nothing.
+    /// When the newest renewal was signed, as the requester's clock has it: an older one, sent again, renews
+    /// nothing.
     renewed: WallTime,
     ahead: HashMap<Stream, Ahead>,
     entry: Option<Entry>,
@@ -54,28 +58,49 @@ struct Lease {
     ended: Option<&'static str>,
 }
 
-/// What was sent of one stream against what can have been viewed since the last jump.
-#[derive(Default)]
+/// What was sent of one stream against what can have been viewed since the last jump, and in all.
+#[derive(Debug)]
 struct Ahead {
     jumped: Option<MonoTime>,
     next: usize,
     sent_us: i64,
+    /// A token bucket (ITU-T I.371): what may still be sent at once, as of `filled`.
+    burst_us: i64,
+    filled: MonoTime,
 }
 
 impl Ahead {
+    fn new(now: MonoTime) -> Self {
+        Self { jumped: None, next: 0, sent_us: 0, burst_us: BURST_US, filled: now }
+    }
+
     fn allows(&mut self, place: Place, now: MonoTime) -> bool {
+        self.burst_us = self.burst_us.saturating_add(now - self.filled).min(BURST_US);
+        self.filled = now;
         let may_jump = self.jumped.is_none_or(|at| now - at >= JUMP_US);
         if place.position != self.next && may_jump || self.jumped.is_none() {
-            *self = Self { jumped: Some(now), next: place.position, sent_us: 0 };
+            (self.jumped, self.next, self.sent_us) = (Some(now), place.position, 0);
         }
         let viewed = self.jumped.map_or(0, |at| now - at);
         // A first group longer than the limit is still one group.
-        if self.sent_us > 0 && self.sent_us.saturating_add(place.duration_us) > AHEAD_US + viewed {
+        let too_far = self.sent_us > 0 && self.sent_us.saturating_add(place.duration_us) > AHEAD_US + viewed;
+        let too_much = self.burst_us < place.duration_us.min(BURST_US);
+        if too_far || too_much {
             return false;
         }
         self.sent_us = self.sent_us.saturating_add(place.duration_us);
+        self.burst_us -= place.duration_us.min(BURST_US);
         self.next = place.position + 1;
         true
+    }
+
+    /// It did not come: asked for again, it must not count twice.
+    fn give_back(&mut self, place: Place) {
+        self.sent_us = self.sent_us.saturating_sub(place.duration_us).max(0);
+        self.burst_us = self.burst_us.saturating_add(place.duration_us).min(BURST_US);
+        if self.next == place.position + 1 {
+            self.next = place.position;
+        }
     }
 }
 
@@ -94,6 +119,21 @@ impl Terms {
             }
         }
         Self { partner, access, camera, zero: WallTime(listing.zero_us), groups, runs }
+    }
+
+    /// Where a part that was listed lies; an init section lies nowhere.
+    fn place(&self, stream: Stream, run: RunId, part: Part) -> Result<Option<Place>, Refusal> {
+        let place = match part {
+            Part::Init => self.runs.contains(&(stream, run)).then_some(None),
+            Part::Group { first, last } => self.groups.get(&(stream, run, first, last)).copied().map(Some),
+        };
+        place.ok_or_else(|| refuse::not_granted(""))
+    }
+
+    /// The time of a part that was listed, when it is a group.
+    pub fn time(&self, stream: Stream, run: RunId, part: Part) -> Result<Option<(WallTime, WallTime)>, Refusal> {
+        let time = |place: Place| (place.start, place.start.plus_micros(place.duration_us.max(1)));
+        Ok(self.place(stream, run, part)?.map(time))
     }
 }
 
@@ -115,17 +155,18 @@ pub struct Leases(Mutex<HashMap<LeaseId, Lease>>);
 
 impl Leases {
     /// A lease for the request that `entry` let in: one per request, because a request is answered once.
-    pub fn open(&self, terms: Terms, entry: Entry, now: MonoTime, issued: WallTime) -> Result<LeaseId, Refusal> {
+    pub fn open(&self, terms: Terms, entry: Entry, now: MonoTime) -> Result<LeaseId, Refusal> {
         let mut leases = self.locked();
         let of_partner = |lease: &&Lease| lease.ended.is_none() && lease.terms.partner == terms.partner;
         if leases.values().filter(of_partner).count() >= MAX_LEASES {
             return Err(refusal(refuse::BUSY, "too many playbacks at once; close some first"));
         }
         let id = LeaseId::random();
+        let renewed = terms.access.issued;
         let lease = Lease {
             terms: Arc::new(terms),
             expires: MonoTime(now.0 + LEASE_US),
-            renewed: issued,
+            renewed,
             ahead: HashMap::new(),
             entry: Some(entry),
             items: 0,
@@ -153,26 +194,32 @@ impl Leases {
         })
     }
 
-    /// Whether this part lies in the leased interval and not too far ahead; its time when it is a group.
+    /// Whether a group may be sent now, or lies too far ahead of the viewer. If it may, it counts as sent.
     pub fn admit(
         &self,
         leased: &Leased,
         partner: OrganisationId,
         (stream, run, part): (Stream, RunId, Part),
         now: MonoTime,
-    ) -> Result<Option<(WallTime, WallTime)>, Refusal> {
-        let outside = || refuse::not_granted("");
+    ) -> Result<(), Refusal> {
         with_live(&mut self.locked(), leased, partner, now, |lease| {
-            let Part::Group { first, last } = part else {
-                return if lease.terms.runs.contains(&(stream, run)) { Ok(None) } else { Err(outside()) };
-            };
-            let place = *lease.terms.groups.get(&(stream, run, first, last)).ok_or_else(outside)?;
-            if !lease.ahead.entry(stream).or_default().allows(place, now) {
+            let Some(place) = lease.terms.place(stream, run, part)? else { return Ok(()) };
+            if !lease.ahead.entry(stream).or_insert_with(|| Ahead::new(now)).allows(place, now) {
                 let sentence = "at most 30 s of viewing are sent ahead; ask again a little later";
                 return Err(refusal(refuse::TOO_FAR_AHEAD, sentence));
             }
-            Ok(Some((place.start, place.start.plus_micros(place.duration_us.max(1)))))
+            Ok(())
         })
+    }
+
+    /// A part that was admitted could not be had.
+    pub fn not_sent(&self, leased: &Leased, (stream, run, part): (Stream, RunId, Part)) {
+        let mut leases = self.locked();
+        let Some(lease) = leases.get_mut(&leased.lease) else { return };
+        let Ok(Some(place)) = lease.terms.place(stream, run, part) else { return };
+        if let Some(ahead) = lease.ahead.get_mut(&stream) {
+            ahead.give_back(place);
+        }
     }
 
     /// Whether the lease still lives, asked between two chunks; and what went out under it.
@@ -208,6 +255,19 @@ impl Leases {
         leases.retain(|_, lease| lease.ended.is_none() || now - lease.expires < REMEMBERED_US);
         let over = leases.values_mut().filter(|lease| now >= lease.expires);
         over.filter_map(|lease| lease.end(refuse::EXPIRED)).collect()
+    }
+
+    /// Everything that distinguishes the leases there are.
+    #[cfg(test)]
+    pub fn states(&self) -> Vec<String> {
+        let leases = self.locked();
+        let state = |(id, lease): (&LeaseId, &Lease)| {
+            let Lease { expires, renewed, ahead, items, bytes, ended, .. } = lease;
+            format!("{id} {expires:?} {renewed:?} {ahead:?} {items} {bytes} {ended:?}")
+        };
+        let mut states: Vec<String> = leases.iter().map(state).collect();
+        states.sort();
+        states
     }
 
     fn locked(&self) -> MutexGuard<'_, HashMap<LeaseId, Lease>> {

@@ -202,7 +202,7 @@ mod tests {
 
     fn resign(payload: Vec<u8>, by: &Identity) -> SignedEnvelope {
         let mut envelope =
-            SignedEnvelope { message_name: "HubMandate".into(), payload: payload.into(), signatures: Vec::new() };
+            SignedEnvelope { message_name: "HubMandate".into(), payload: payload.into(), ..Default::default() };
         signed::countersign(&mut envelope, by.id, &by.long_term);
         envelope
     }

@@ -18,6 +18,7 @@ mod directory;
 mod error;
 mod lease;
 mod mandate;
+mod marker;
 mod owner;
 mod owner_hub;
 mod refuse;
@@ -38,10 +39,13 @@ pub use agreement::{AgreementDraft, Mutual, Problem as AgreementProblem, State};
 pub use ask::{Answer, GrantedCamera, PartnerAnswer, PartnerQuery, ThumbnailQuery};
 pub use directory::{AgreementRow, Partner};
 pub use error::{AskError, FederationError};
+pub use marker::marker_path;
 pub use owner::{Entry, NotReleased, Owner, Wanted};
 pub use replies::OnBehalf;
+pub use request::MAX_WORDS_CHARACTERS;
 pub use service::Service;
 pub use viewing::{PartnerPlayback, PlaybackQuery};
+pub(crate) use witness::root_of;
 
 use crate::access::LiveAgreement;
 use crate::fleet::Identity;
@@ -64,6 +68,8 @@ pub type Publish = Box<dyn Fn(Vec<LiveAgreement>) + Send + Sync>;
 pub struct Parts {
     /// federation.sqlite
     pub path: PathBuf,
+    /// What a restored federation.sqlite must not undo; see [`marker_path`].
+    pub marker: PathBuf,
     pub clock: Arc<dyn Clock>,
     pub identity: Arc<Identity>,
     /// SHA-256 of the SubjectPublicKeyInfo of the hub's certificate authority.
@@ -93,13 +99,21 @@ pub(crate) struct Inner {
     /// Agreements as they are revoked, by whichever side.
     revoked: broadcast::Sender<AgreementId>,
     turnstile: turnstile::Turnstile,
+    /// Held from reading an agreement or a partner to having written it. A revocation never waits for it.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Federation {
     /// Opens the store, makes or renews this hub's mandate, and publishes the agreements that stand.
     pub async fn open(parts: Parts) -> Result<Self, FederationError> {
-        let store = Store::open(parts.path).await?;
-        let directory = Directory::read(store.everything().await?, parts.identity.id)?;
+        let store = Store::open(parts.path, parts.marker).await?;
+        if store.distrust_if_restored().await? {
+            tracing::error!(
+                "federation.sqlite is older than what this hub has done: it was restored, and every agreement is suspended until it is confirmed"
+            );
+        }
+        let mut directory = Directory::read(store.everything().await?, parts.identity.id)?;
+        directory.revoke_again(&store.revoked_once(), parts.clock.utc());
         let held = store.own_mandate().await?;
         let terms = mandate::Terms {
             endpoints: &parts.endpoints,
@@ -124,6 +138,7 @@ impl Federation {
             leases: Leases::default(),
             revoked: broadcast::channel(16).0,
             turnstile: turnstile::Turnstile::default(),
+            changing: tokio::sync::Mutex::default(),
         }));
         federation.publish();
         Ok(federation)

@@ -1,6 +1,7 @@
 //! What the answering side needs of its hub: the door, and what lies behind it.
 
 use crate::access::{Pass, Refusal, Request};
+use crate::register::Root;
 use bytes::Bytes;
 use campanile_proto::federation::v1::{CameraCard, Listing, SearchHit, SignedEnvelope};
 use campanile_proto::grid::CellSet;
@@ -93,6 +94,10 @@ pub trait Owner: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Bytes, NotReleased>>;
     /// Our register's newest signed checkpoint.
     fn checkpoint(&self) -> BoxFuture<'_, Result<SignedEnvelope, NotReleased>>;
+    /// Whether our register begins with the tree of this root.
+    fn begins_with(&self, then: Root) -> BoxFuture<'_, Result<bool, NotReleased>>;
+    /// Proof that our register of `old` leaves is the beginning of that of `new`.
+    fn growth(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, NotReleased>>;
 }
 
 impl Entry {

@@ -5,7 +5,7 @@ use crate::access::{Refusal, Request};
 use crate::catalog::{Camera, CatalogError};
 use crate::hub::Hub;
 use crate::media::PlaybackError;
-use crate::register::RegisterError;
+use crate::register::{RegisterError, Root};
 use crate::search::{Query, SearchError};
 use bytes::Bytes;
 use campanile_proto::federation::v1::{CameraCard, Listing, SearchHit, SignedEnvelope};
@@ -118,5 +118,17 @@ impl Owner for Hub {
         Box::pin(
             async move { self.register.checkpoint().await.map_err(not_released("a checkpoint", RegisterError::kind)) },
         )
+    }
+
+    fn begins_with(&self, then: Root) -> BoxFuture<'_, Result<bool, NotReleased>> {
+        Box::pin(async move {
+            self.register.begins_with(Some(then)).await.map_err(not_released("a comparison", RegisterError::kind))
+        })
+    }
+
+    fn growth(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, NotReleased>> {
+        Box::pin(async move {
+            self.register.consistency(old, new).await.map_err(not_released("a proof", RegisterError::kind))
+        })
     }
 }

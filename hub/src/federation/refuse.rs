@@ -13,6 +13,8 @@ pub const NOT_GRANTED: &str = "NOT_GRANTED";
 pub const UNAVAILABLE: &str = "UNAVAILABLE";
 pub const NO_LEASE: &str = "NO_LEASE";
 pub const REVOKED: &str = "REVOKED";
+pub const NOTHING_RECORDED: &str = "NOTHING_RECORDED";
+pub const SUSPENDED: &str = "SUSPENDED";
 pub const TOO_FAR_AHEAD: &str = "TOO_FAR_AHEAD";
 pub const BUSY: &str = "BUSY";
 
@@ -35,6 +37,11 @@ pub fn not_granted(clause: &str) -> Refusal {
     refusal
 }
 
+/// Only within a grant: outside of it nobody learns what there is.
+pub fn nothing_recorded() -> Refusal {
+    refusal(NOTHING_RECORDED, "nothing was recorded by this camera in this interval, or it is not kept any more")
+}
+
 pub fn unavailable() -> Refusal {
     refusal(UNAVAILABLE, "this cannot be delivered now; try again later")
 }
@@ -49,6 +56,7 @@ impl From<access::Refusal> for Refusal {
 pub fn kind_of(code: &str) -> Kind {
     match code {
         UNAVAILABLE => Kind::Unavailable,
+        NOTHING_RECORDED => Kind::NotFound,
         BUSY | TOO_FAR_AHEAD => Kind::Exhausted,
         SCHEMA_TOO_OLD => Kind::Unsupported,
         EXPIRED | NO_LEASE => Kind::Expired,

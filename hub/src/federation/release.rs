@@ -12,15 +12,18 @@ use crate::access::{Action, Principal, Request};
 use bytes::Bytes;
 use campanile_proto::federation::v1::reply::Reply as Content;
 use campanile_proto::federation::v1::{
-    AccessRequest, LeaseRequest, MediaPart, Refusal, Right, SearchEnd, SignedEnvelope, ThumbnailImage, media_part,
+    AccessRequest, LeaseRequest, Listing, MediaPart, Refusal, Right, SearchEnd, SignedEnvelope, ThumbnailImage,
+    VariantListing, media_part,
 };
+use campanile_proto::ids::AgreementId;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
-use campanile_proto::types::v1::Act;
 use std::sync::Arc;
 
 /// Of one part of a group: half a MiB, so that a revocation acts between two.
 const PART_BYTES: usize = 512 << 10;
+/// Of one part of a listing: some 45 bytes each.
+const GROUPS_AT_ONCE: usize = 10_000;
 
 /// One partner's request and the hub it reached.
 pub(super) struct Asked<'a> {
@@ -37,8 +40,7 @@ impl Asked<'_> {
             Ok(access) => access,
             Err(refusal) => {
                 let who = Principal::Partner { organisation: self.partner.id }.label();
-                let act = action.act().unwrap_or(Act::Unspecified);
-                self.owner.note_refused(act, who, refusal.code.clone()).await;
+                self.owner.note_refused(action.refused_act(), who, refusal.code.clone()).await;
                 return Err(refusal);
             }
         };
@@ -89,6 +91,13 @@ impl Asked<'_> {
             entry.close(0, 0).await;
             return Err(not_granted(""));
         }
+        let found = self.find(reply, &access, &entry).await;
+        entry.close(*found.as_ref().unwrap_or(&0), reply.bytes()).await;
+        found.map(drop)
+    }
+
+    /// Sends what a search finds; how many hits.
+    async fn find(&self, reply: &mut Sealed, access: &Access, entry: &Entry) -> Result<u64, Refusal> {
         let limit = access.limit as usize;
         let wanted = Wanted {
             from: access.from,
@@ -99,23 +108,40 @@ impl Asked<'_> {
             limit: limit + 1,
         };
         // The cameras first: they tell the asker at once that somebody is at work.
-        let cards = match self.owner.cards(entry.cameras.clone()).await {
-            Ok(cards) => cards,
-            Err(error) => return Err(self.not_released(entry, error).await),
-        };
-        send_all(reply, cards.into_iter().map(Content::Camera)).await;
-        let mut hits = match self.owner.search(wanted).await {
-            Ok(hits) => hits,
-            Err(error) => return Err(self.not_released(entry, error).await),
-        };
+        let cards = self.owner.cards(entry.cameras.clone()).await.map_err(|error| self.said(&error))?;
+        self.send_all(reply, access.agreement, cards.into_iter().map(Content::Camera)).await?;
+        let mut hits = self.owner.search(wanted).await.map_err(|error| self.said(&error))?;
         hits.retain(|hit| entry.cameras.iter().any(|camera| hit.camera_id.as_ref() == camera.as_bytes().as_slice()));
         let truncated = hits.len() > limit;
         hits.truncate(limit);
         let count = hits.len() as u64;
-        send_all(reply, hits.into_iter().map(Content::Hit)).await;
+        self.send_all(reply, access.agreement, hits.into_iter().map(Content::Hit)).await?;
         let _ = reply.send(Content::End(SearchEnd { count, truncated }), true).await;
-        entry.close(count, reply.bytes()).await;
-        Ok(())
+        Ok(count)
+    }
+
+    /// Until nobody reads any more, or the agreement was revoked.
+    async fn send_all(
+        &self,
+        reply: &mut Sealed,
+        agreement: AgreementId,
+        contents: impl Iterator<Item = Content>,
+    ) -> Result<(), Refusal> {
+        for content in contents {
+            self.stands(agreement)?;
+            if reply.send(content, false).await.is_err() {
+                break;
+            }
+        }
+        self.stands(agreement)
+    }
+
+    /// What was let in a moment ago may be revoked by now.
+    fn stands(&self, agreement: AgreementId) -> Result<(), Refusal> {
+        match self.federation.is_revoked(agreement) {
+            true => Err(refusal(refuse::REVOKED, "the agreement was revoked")),
+            false => Ok(()),
+        }
     }
 
     pub async fn thumbnail(&self, reply: &mut Sealed) -> Result<(), Refusal> {
@@ -134,6 +160,10 @@ impl Asked<'_> {
             entry.close(0, 0).await;
             return Err(not_granted(&clause));
         };
+        if let Err(revoked) = self.stands(access.agreement) {
+            entry.close(0, 0).await;
+            return Err(revoked);
+        }
         let _ = reply.send(Content::Thumbnail(ThumbnailImage { jpeg: picture.jpeg }), true).await;
         entry.close(1, reply.bytes()).await;
         Ok(())
@@ -152,16 +182,21 @@ impl Asked<'_> {
         };
         let agreement = access.agreement;
         let terms = Terms::new(self.partner.id, access, camera, &listing);
-        let (now, issued) = (self.federation.clock.mono(), self.federation.clock.utc());
-        let id = self.federation.leases.open(terms, entry, now, issued)?;
+        let id = self.federation.leases.open(terms, entry, self.federation.clock.mono())?;
         // Revoked while the listing was made: the lease that opened after the others ended ends too.
-        if self.federation.is_revoked(agreement) {
+        if let Err(revoked) = self.stands(agreement) {
             self.federation.end_leases(agreement).await;
-            return Err(refusal(refuse::REVOKED, "the agreement was revoked"));
+            return Err(revoked);
         }
         listing.lease_id = id.into();
         listing.lease_seconds = LEASE_SECONDS;
-        let _ = reply.send(Content::Listing(listing), true).await;
+        let parts = split_listing(listing);
+        let last = parts.len() - 1;
+        for (at, part) in parts.into_iter().enumerate() {
+            if reply.send(Content::Listing(part), at == last).await.is_err() {
+                break;
+            }
+        }
         self.federation.leases.sent(id, 0, reply.bytes(), self.federation.clock.mono());
         Ok(())
     }
@@ -171,20 +206,19 @@ impl Asked<'_> {
         let wire: LeaseRequest = request::open(self.envelope)?;
         let (stream, run, part) = request::check_part(&wire)?;
         let (leased, terms) = self.leased(&wire)?;
-        let admitted = self.federation.leases.admit(
-            &leased,
-            self.partner.id,
-            (stream, run, part),
-            self.federation.clock.mono(),
-        )?;
-        self.decide_again(&terms, admitted).await?;
+        self.decide_again(&terms, terms.time(stream, run, part)?).await?;
+        let now = self.federation.clock.mono();
+        self.federation.leases.admit(&leased, self.partner.id, (stream, run, part), now)?;
         let media = match part {
             Part::Init => self.owner.init(terms.access.id, terms.camera, stream, run).await,
             Part::Group { first, last } => {
                 self.owner.group(terms.access.id, terms.camera, stream, run, (first, last), terms.zero).await
             }
         };
-        let media = media.map_err(|error| self.said(&error))?;
+        let media = media.map_err(|error| {
+            self.federation.leases.not_sent(&leased, (stream, run, part));
+            self.said(&error)
+        })?;
         let lease = leased.lease;
         let alive = |items, bytes| self.federation.leases.sent(lease, items, bytes, self.federation.clock.mono());
         // It may have been revoked while the box was asked.
@@ -220,6 +254,8 @@ impl Asked<'_> {
         let wire: LeaseRequest = request::open(self.envelope)?;
         let now = self.federation.clock.utc();
         let leased = request::check_leased(&wire, self.partner.id, self.federation.identity.id, now)?;
+        let by = Principal::Partner { organisation: self.partner.id };
+        self.owner.enter(Request::new(by, Action::PartnerClose)).await?.close(0, 0).await;
         if let Some(ended) = self.federation.leases.close(&leased, self.partner.id) {
             ended.close().await;
         }
@@ -254,20 +290,31 @@ impl Asked<'_> {
     fn said(&self, error: &NotReleased) -> Refusal {
         tracing::warn!(partner = %self.partner.id, error = %Chain(error), "not released");
         match error.kind {
-            Kind::NotFound | Kind::Denied | Kind::Expired => not_granted(""),
+            Kind::NotFound | Kind::Expired => refuse::nothing_recorded(),
+            Kind::Denied => not_granted(""),
             Kind::Exhausted => refusal(refuse::BUSY, "too much is asked at once; try again later"),
             _ => unavailable(),
         }
     }
 }
 
-/// Until nobody reads any more.
-async fn send_all(reply: &mut Sealed, contents: impl Iterator<Item = Content>) {
-    for content in contents {
-        if reply.send(content, false).await.is_err() {
-            break;
+/// A listing in parts of at most so many groups: a day of them does not fit into one message. The first part
+/// says everything but the groups that follow; they belong to the variant of their stream.
+fn split_listing(mut listing: Listing) -> Vec<Listing> {
+    let mut rest: Vec<VariantListing> = Vec::new();
+    let mut room = GROUPS_AT_ONCE;
+    for variant in &mut listing.variants {
+        let more = variant.groups.split_off(variant.groups.len().min(room));
+        room -= variant.groups.len();
+        for groups in more.chunks(GROUPS_AT_ONCE) {
+            rest.push(VariantListing { stream: variant.stream, groups: groups.to_vec(), ..Default::default() });
         }
     }
+    let (lease_id, lease_seconds, zero_us) = (listing.lease_id.clone(), listing.lease_seconds, listing.zero_us);
+    let following = |variant| Listing { lease_id: lease_id.clone(), lease_seconds, zero_us, variants: vec![variant] };
+    let mut parts = vec![listing];
+    parts.extend(rest.into_iter().map(following));
+    parts
 }
 
 /// At least one part, even of nothing.

@@ -19,7 +19,8 @@ const MAX_AHEAD_US: i64 = 30 * MICROS_PER_SECOND;
 const MAX_CAMERAS: usize = 10_000;
 const MAX_CASE_CHARACTERS: usize = 64;
 const MAX_NAME_CHARACTERS: usize = 128;
-const MAX_WORDS_CHARACTERS: usize = 200;
+/// Words of a search.
+pub const MAX_WORDS_CHARACTERS: usize = 200;
 /// A partner gets at most this many hits of one search.
 pub const MAX_HITS: u32 = 1_000;
 
@@ -36,6 +37,8 @@ pub struct Access {
     pub cameras: Vec<CameraId>,
     pub from: WallTime,
     pub to: WallTime,
+    /// As the requester's clock has it.
+    pub issued: WallTime,
     pub expires: WallTime,
     pub words: String,
     pub region: Option<CellSet>,
@@ -147,6 +150,7 @@ pub fn check_access(
         cameras: cameras.map_err(|_| malformed("camera_ids must be ids"))?,
         from: WallTime(wire.from_us),
         to: WallTime(wire.to_us),
+        issued: WallTime(wire.issued_us),
         expires: WallTime(wire.expires_us),
         words: search.words,
         region,

@@ -16,8 +16,22 @@ use campanile_proto::signed::SignedMessage;
 use campanile_proto::types::v1::Checkpoint;
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
+
+/// Searches and thumbnails come from this hub's own disks; the asker waits half as long.
+const OWN_WITHIN: Duration = Duration::from_secs(10);
+/// Footage comes from a box behind a slow line, to a reader behind another.
+const FOOTAGE_WITHIN: Duration = Duration::from_secs(40);
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+fn within(action: Action) -> Duration {
+    match action {
+        Action::PartnerSearch | Action::PartnerThumbnail => OWN_WITHIN,
+        _ => FOOTAGE_WITHIN,
+    }
+}
 
 type Chunks = ReceiverStream<Result<SealedChunk, Status>>;
 
@@ -56,6 +70,7 @@ impl Service {
         partner: Partner,
         envelope: SignedEnvelope,
         keys: (&bytes::Bytes, &bytes::Bytes),
+        action: Action,
         release: Release,
     ) -> Result<Response<Chunks>, Status> {
         let (mut reply, chunks) = self.federation.0.answer_to(keys.0, keys.1)?;
@@ -63,12 +78,16 @@ impl Service {
         let (federation, owner) = (self.federation.clone(), self.owner.clone());
         tokio::spawn(async move {
             let Some(_place) = place else {
+                let who = self::partner(&partner).label();
+                owner.note_refused(action.refused_act(), who, refuse::BUSY.to_owned()).await;
                 return reply.refuse(refuse::refusal(refuse::BUSY, "too many requests at once")).await;
             };
             let asked = Asked { federation: &federation.0, owner: &owner, partner: &partner, envelope: &envelope };
-            if let Err(refusal) = release(&asked, &mut reply).await {
+            let released = tokio::time::timeout(within(action), release(&asked, &mut reply)).await;
+            if let Err(refusal) = released.unwrap_or_else(|_| Err(refuse::unavailable())) {
                 tracing::info!(partner = %partner.id, code = refusal.code, clause = refusal.clause, "partner refused");
-                reply.refuse(refusal).await;
+                // Whoever has not read so far may not read this either.
+                let _ = tokio::time::timeout(LAST_WORD, reply.refuse(refusal)).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(chunks)))
@@ -121,27 +140,29 @@ impl Wire for Service {
     async fn search(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<AccessRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| Box::pin(asked.search(reply)))
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerSearch, |asked, reply| Box::pin(asked.search(reply)))
     }
 
     async fn thumbnail(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<AccessRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| {
-            Box::pin(asked.thumbnail(reply))
-        })
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerThumbnail, |asked, reply| Box::pin(asked.thumbnail(reply)))
     }
 
     async fn open(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<AccessRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| Box::pin(asked.open(reply)))
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerPlayback, |asked, reply| Box::pin(asked.open(reply)))
     }
 
     async fn media(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Chunks>, Status> {
         let envelope = request.into_inner();
         let (from, wire) = self.hear::<LeaseRequest>(&envelope, Partner::hub_key)?;
-        self.stream(from, envelope, (&wire.request_id, &wire.reply_key), |asked, reply| Box::pin(asked.media(reply)))
+        let keys = (&wire.request_id, &wire.reply_key);
+        self.stream(from, envelope, keys, Action::PartnerLease, |asked, reply| Box::pin(asked.media(reply)))
     }
 
     async fn renew(&self, request: tonic::Request<SignedEnvelope>) -> Result<Response<Receipt>, Status> {

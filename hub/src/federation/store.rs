@@ -1,6 +1,7 @@
 //! federation.sqlite: partners, agreements, what was seen and what must still be told. One thread owns
 //! the connection; what returns is durable.
 
+use super::marker::{Marker, MarkerError};
 use super::store_schema::SCHEMA;
 use bytes::Bytes;
 use campanile_proto::federation::v1::{CameraCard, SignedEnvelope};
@@ -9,6 +10,7 @@ use campanile_proto::time::WallTime;
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +31,18 @@ pub enum StoreError {
     Gone,
     #[error("a stored {0} is damaged")]
     Damaged(&'static str),
+    #[error("what must survive a restore cannot be kept")]
+    Marker(#[from] MarkerError),
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Sends work to the owning thread.
 #[derive(Clone)]
-pub struct Store(std::sync::mpsc::Sender<Job>);
+pub struct Store {
+    jobs: std::sync::mpsc::Sender<Job>,
+    marker: Arc<Marker>,
+}
 
 pub struct PartnerRow {
     pub card: Bytes,
@@ -87,7 +94,8 @@ pub struct Untold {
 }
 
 impl Store {
-    pub async fn open(path: PathBuf) -> Result<Self, StoreError> {
+    pub async fn open(path: PathBuf, marker: PathBuf) -> Result<Self, StoreError> {
+        let marker = tokio::task::spawn_blocking(|| Marker::open(marker)).await.map_err(|_| StoreError::Gone)??;
         let (jobs, work) = std::sync::mpsc::channel::<Job>();
         let (opened, open) = oneshot::channel();
         let named = std::thread::Builder::new().name("federation-store".into());
@@ -101,7 +109,66 @@ impl Store {
         };
         named.spawn(own).map_err(|_| StoreError::Gone)?;
         open.await.map_err(|_| StoreError::Gone)??;
-        Ok(Self(jobs))
+        Ok(Self { jobs, marker: Arc::new(marker) })
+    }
+
+    /// Suspends every agreement if the database has seen fewer changes than the file beside the keys knows of;
+    /// whether it did. What was revoked once stays so.
+    pub async fn distrust_if_restored(&self) -> Result<bool, StoreError> {
+        let noted = self.marker.noted();
+        let read = |c: &mut Connection| {
+            let mut revoked = c.prepare("SELECT agreement FROM agreements WHERE revoked_us IS NOT NULL")?;
+            let revoked =
+                revoked.query_map([], |row| row.get::<_, Vec<u8>>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((changes(c)?, revoked))
+        };
+        let (seen, revoked) = self.with("reading what was changed", read).await?;
+        let restored = seen < noted.changes;
+        if restored {
+            self.suspend_all(noted.changes).await?;
+        }
+        let revoked: Vec<AgreementId> =
+            revoked.iter().filter_map(|id| AgreementId::try_from(id.as_slice()).ok()).collect();
+        self.note(move |marker| marker.changed(seen).and_then(|()| marker.revoked(revoked))).await?;
+        Ok(restored)
+    }
+
+    /// Suspends every agreement that was not revoked, and counts on from at least `known` changes.
+    pub async fn suspend_all(&self, known: u64) -> Result<(), StoreError> {
+        let write = move |c: &mut Connection| {
+            let change = c.transaction()?;
+            change.execute("UPDATE agreements SET suspended = 1", [])?;
+            let count = count_change(&change, known)?;
+            change.commit()?;
+            Ok(count)
+        };
+        let count = self.with("suspending agreements", write).await?;
+        self.note(move |marker| marker.changed(count)).await
+    }
+
+    pub async fn confirm(&self, id: AgreementId) -> Result<(), StoreError> {
+        let write = move |c: &mut Connection| {
+            let change = c.transaction()?;
+            change.execute("UPDATE agreements SET suspended = 0 WHERE agreement = ?", [id.as_bytes()])?;
+            let count = count_change(&change, 0)?;
+            change.commit()?;
+            Ok(count)
+        };
+        let count = self.with("confirming an agreement", write).await?;
+        self.note(move |marker| marker.changed(count)).await
+    }
+
+    /// Agreements that were revoked once, whatever the database says.
+    pub fn revoked_once(&self) -> std::collections::BTreeSet<AgreementId> {
+        self.marker.noted().revoked
+    }
+
+    async fn note(
+        &self,
+        note: impl FnOnce(&Marker) -> Result<(), MarkerError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let marker = self.marker.clone();
+        Ok(tokio::task::spawn_blocking(move || note(&marker)).await.map_err(|_| StoreError::Gone)??)
     }
 
     async fn with<T: Send + 'static>(
@@ -111,7 +178,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection| drop(answer.send(work(connection))));
-        self.0.send(job).map_err(|_| StoreError::Gone)?;
+        self.jobs.send(job).map_err(|_| StoreError::Gone)?;
         answered.await.map_err(|_| StoreError::Gone)?.map_err(|source| StoreError::Query { what, source })
     }
 
@@ -192,9 +259,12 @@ impl Store {
                        ON CONFLICT (agreement) DO UPDATE SET envelope = excluded.envelope";
             change.execute(sql, params![id.as_bytes(), bytes])?;
             tell_all(&change, id, &tell)?;
-            change.commit()
+            let count = count_change(&change, 0)?;
+            change.commit()?;
+            Ok(count)
         };
-        self.with("writing an agreement", write).await
+        let count = self.with("writing an agreement", write).await?;
+        self.note(move |marker| marker.changed(count)).await
     }
 
     /// Writes a revocation and whom to tell of it, at once; an earlier one stands.
@@ -205,6 +275,8 @@ impl Store {
         at: WallTime,
         tell: Vec<OrganisationId>,
     ) -> Result<(), StoreError> {
+        // First: a revocation that is in the file alone still holds.
+        self.note(move |marker| marker.revoked([id])).await?;
         let bytes = revocation.encode_to_vec();
         let write = move |c: &mut Connection| {
             let change = c.transaction()?;
@@ -213,9 +285,23 @@ impl Store {
             change.execute("DELETE FROM untold WHERE agreement = ?", [id.as_bytes()])?;
             let tell: Vec<_> = tell.into_iter().map(|partner| (partner, Tell::Revoke)).collect();
             tell_all(&change, id, &tell)?;
+            let count = count_change(&change, 0)?;
+            change.commit()?;
+            Ok(count)
+        };
+        let count = self.with("writing a revocation", write).await?;
+        self.note(move |marker| marker.changed(count)).await
+    }
+
+    /// Removes a proposal that was never ours.
+    pub async fn forget(&self, id: AgreementId) -> Result<(), StoreError> {
+        let write = move |c: &mut Connection| {
+            let change = c.transaction()?;
+            change.execute("DELETE FROM agreements WHERE agreement = ?", [id.as_bytes()])?;
+            change.execute("DELETE FROM untold WHERE agreement = ?", [id.as_bytes()])?;
             change.commit()
         };
-        self.with("writing a revocation", write).await
+        self.with("forgetting a proposal", write).await
     }
 
     pub async fn untold(&self) -> Result<Vec<Untold>, StoreError> {
@@ -312,6 +398,19 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.execute_batch(SCHEMA)?;
     Ok(connection)
+}
+
+fn changes(c: &Connection) -> rusqlite::Result<u64> {
+    let count = c.query_row("SELECT count FROM changes", [], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+}
+
+/// Counts one more change, from at least `known` on.
+fn count_change(c: &Connection, known: u64) -> rusqlite::Result<u64> {
+    let count = changes(c)?.max(known) + 1;
+    let column = i64::try_from(count).unwrap_or(i64::MAX);
+    c.execute("INSERT OR REPLACE INTO changes (one, count) VALUES (1, ?)", [column])?;
+    Ok(count)
 }
 
 fn tell_all(c: &Connection, agreement: AgreementId, tell: &[(OrganisationId, Tell)]) -> rusqlite::Result<()> {

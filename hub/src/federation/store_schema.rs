@@ -13,6 +13,11 @@ CREATE TABLE IF NOT EXISTS partners (
   mandate      BLOB NOT NULL,
   address      TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- How often agreements were changed; the file beside the keys knows it too, and a restored database is behind it.
+CREATE TABLE IF NOT EXISTS changes (
+  one   INTEGER PRIMARY KEY CHECK (one = 1),
+  count INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS agreements (
   agreement  BLOB PRIMARY KEY,
   envelope   BLOB NOT NULL,

@@ -1,5 +1,6 @@
 //! What goes on without anybody asking: leases swept, partners told, mandates renewed, registers witnessed.
 
+use super::directory::Partner;
 use super::lease::Ended;
 use super::mandate::{Terms, current};
 use super::owner::Owner;
@@ -22,6 +23,7 @@ impl Federation {
     pub async fn run(self, owner: Arc<dyn Owner>, stop: CancellationToken) {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.check_witnessed(&owner).await;
         let outward = async {
             let mut tell = tokio::time::interval(TELL);
             let mut renew = tokio::time::interval(RENEW);
@@ -65,15 +67,19 @@ impl Federation {
                 None
             }
         };
-        for partner in self.partners() {
-            if let Err(error) = self.refresh(&partner).await {
-                tracing::warn!(partner = %partner.id, error = %Chain(&error), "mandate not refreshed");
-            }
-            if let (Some(checkpoint), Some(partner)) = (&checkpoint, self.partner(partner.id))
-                && let Err(error) = self.be_witnessed(&partner, checkpoint.clone()).await
-            {
-                tracing::warn!(partner = %partner.id, error = %Chain(&error), "register not witnessed");
-            }
+        // One that does not answer holds up none of the others.
+        let each = self.partners().into_iter().map(|partner| self.renew_with(owner, partner, checkpoint.as_ref()));
+        futures::future::join_all(each).await;
+    }
+
+    async fn renew_with(&self, owner: &Arc<dyn Owner>, partner: Partner, checkpoint: Option<&SignedEnvelope>) {
+        if let Err(error) = self.refresh(&partner).await {
+            tracing::warn!(partner = %partner.id, error = %Chain(&error), "mandate not refreshed");
+        }
+        if let (Some(checkpoint), Some(partner)) = (checkpoint, self.partner(partner.id))
+            && let Err(error) = self.be_witnessed(owner, &partner, checkpoint.clone()).await
+        {
+            tracing::warn!(partner = %partner.id, error = %Chain(&error), "register not witnessed");
         }
     }
 

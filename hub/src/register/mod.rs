@@ -7,23 +7,33 @@
 
 mod leaf;
 mod log;
+mod reader;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use leaf::{LeafDraft, Personal};
-pub use log::Entry;
+pub use reader::Entry;
 pub use tree::{Root, verify_consistency, verify_inclusion};
 
 use campanile_proto::federation::v1::SignedEnvelope;
-use campanile_proto::ids::OrganisationId;
-use campanile_proto::kind::Kind;
-use campanile_proto::time::Clock;
+use campanile_proto::ids::{OrganisationId, RequestId};
+use campanile_proto::kind::{Chain, Kind};
+use campanile_proto::time::{Clock, MICROS_PER_HOUR, WallTime};
+use campanile_proto::types::v1::{Act, Phase};
 use ed25519_dalek::SigningKey;
+use reader::Reader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 /// Commands waiting for the owner thread; more wait in their callers.
 const QUEUE: usize = 512;
+/// Their term counts in days.
+const FORGET_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// Why the register could not do something.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -70,6 +80,7 @@ pub struct Verified {
 #[derive(Clone)]
 pub struct Register {
     commands: mpsc::Sender<Command>,
+    reader: Arc<Reader>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, RegisterError>>;
@@ -77,11 +88,8 @@ type Answer<T> = oneshot::Sender<Result<T, RegisterError>>;
 enum Command {
     Append(Box<LeafDraft>, Option<Answer<u64>>),
     Checkpoint(Answer<SignedEnvelope>),
-    Page { from: u64, limit: u32, answer: Answer<Vec<Entry>> },
-    Verify(Answer<Verified>),
     Root(Answer<Root>),
-    Inclusion { sequence: u64, size: u64, answer: Answer<Vec<[u8; 32]>> },
-    Consistency { old: u64, new: u64, answer: Answer<Vec<[u8; 32]>> },
+    ForgetPersonal { before: WallTime, answer: Answer<u64> },
 }
 
 impl Register {
@@ -93,13 +101,14 @@ impl Register {
         key: SigningKey,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RegisterError> {
+        let reader = Arc::new(Reader { path: path.to_owned(), organisation, key: key.verifying_key() });
         let log = log::Log::open(path, organisation, key, clock)?;
         let (commands, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("register".into())
             .spawn(move || log.run(receiver))
             .map_err(|e| RegisterError::Spawn(Arc::new(e)))?;
-        Ok(Self { commands })
+        Ok(Self { commands, reader })
     }
 
     /// Appends a leaf; returns its sequence once it is on the disk.
@@ -126,12 +135,13 @@ impl Register {
 
     /// Entries in order, from sequence `from`; at most 1,000.
     pub async fn page(&self, from: u64, limit: u32) -> Result<Vec<Entry>, RegisterError> {
-        self.ask(|answer| Command::Page { from, limit, answer }).await
+        self.read(move |reader| reader.page(from, limit)).await
     }
 
     /// Reads the whole file again: leaves, order, root, kept checkpoints, commitments.
     pub async fn verify(&self) -> Result<Verified, RegisterError> {
-        self.ask(Command::Verify).await
+        let written = self.root().await?;
+        self.read(move |reader| reader.verify(written)).await
     }
 
     pub async fn root(&self) -> Result<Root, RegisterError> {
@@ -140,12 +150,59 @@ impl Register {
 
     /// Proof that leaf `sequence` is in the tree of `size` leaves (RFC 9162 section 2.1.3).
     pub async fn inclusion(&self, sequence: u64, size: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        self.ask(|answer| Command::Inclusion { sequence, size, answer }).await
+        self.read(move |reader| reader.inclusion(sequence, size)).await
+    }
+
+    /// Whether the register, as it is now, begins with the tree of this root.
+    pub async fn begins_with(&self, then: Option<Root>) -> Result<bool, RegisterError> {
+        let (Some(then), now) = (then, self.root().await?) else { return Ok(false) };
+        Ok(match then.size {
+            0 => true,
+            size if size == now.size => then.hash == now.hash,
+            size if size > now.size => false,
+            size => verify_consistency(&then, &now, &self.consistency(size, now.size).await?),
+        })
     }
 
     /// Proof that the tree of `old` leaves is the beginning of that of `new` (RFC 9162 section 2.1.4).
     pub async fn consistency(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        self.ask(|answer| Command::Consistency { old, new, answer }).await
+        self.read(move |reader| reader.consistency(old, new)).await
+    }
+
+    /// Removes who, why and for which case of entries older than `before`; how many values. The tree stays whole.
+    pub async fn forget_personal(&self, before: WallTime) -> Result<u64, RegisterError> {
+        self.ask(|answer| Command::ForgetPersonal { before, answer }).await
+    }
+
+    /// Forgets what is older than `days`, day after day, while the clock is one to go by.
+    pub async fn run(self, days: u32, clock: Arc<dyn Clock>, trusted: impl Fn() -> bool, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(FORGET_EVERY);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if !trusted() {
+                continue;
+            }
+            let before = clock.utc().plus_micros(-i64::from(days) * 24 * MICROS_PER_HOUR);
+            match self.forget_personal(before).await {
+                Ok(0) => {}
+                Ok(values) => {
+                    info!(values, "personal values of the register forgotten");
+                    let mut entry = LeafDraft::new(Act::Administer, Phase::Done, RequestId::ordered());
+                    (entry.clause, entry.items) = (format!("register.personal_days = {days}"), values);
+                    if let Err(e) = self.append(entry).await {
+                        error!(error = %Chain(&e), "that personal values were forgotten is not registered");
+                    }
+                }
+                Err(e) => error!(error = %Chain(&e), "personal values of the register not forgotten"),
+            }
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, RegisterError> + Send + 'static,
+    ) -> Result<T, RegisterError> {
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || work(&reader)).await.map_err(|_| RegisterError::Stopped)?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, RegisterError> {

@@ -3,7 +3,7 @@
 use super::RegisterError;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 /// Size and root of the tree at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Root {
     }
 }
 
-/// The tree in memory; leaves are the encoded messages.
+/// A whole tree, for as long as a proof is made of it; leaves are the encoded messages.
 #[derive(Default)]
 pub(super) struct Tree(MemoryBackedTree<Sha256, Vec<u8>>);
 
@@ -31,47 +31,57 @@ impl Tree {
         self.0.len()
     }
 
-    pub fn root(&self) -> Root {
+    #[cfg(test)]
+    fn root(&self) -> Root {
         Root { size: self.len(), hash: (*self.0.root().as_bytes()).into() }
     }
 
-    pub fn leaf(&self, sequence: u64) -> Option<&[u8]> {
-        self.0.get(usize::try_from(sequence).ok()?).map(Vec::as_slice)
+    pub fn inclusion(&self, sequence: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
+        let index = usize::try_from(sequence).ok().filter(|_| sequence < self.len());
+        let index = index.ok_or(RegisterError::OutOfRange(sequence))?;
+        Ok(hashes(self.0.prove_inclusion(index).as_bytes()))
     }
 
-    /// The tree as it was with `size` leaves.
-    fn prefix(&self, size: u64) -> Result<Self, RegisterError> {
-        let items = usize::try_from(size).ok().and_then(|n| self.0.items().get(..n));
-        let mut tree = Self::default();
-        items.ok_or(RegisterError::OutOfRange(size))?.iter().for_each(|leaf| tree.push(leaf.clone()));
-        Ok(tree)
+    /// Proof that the first `old` leaves are the beginning of this tree.
+    pub fn consistency(&self, old: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
+        let added = self.len().checked_sub(old).filter(|_| old > 0).and_then(|added| usize::try_from(added).ok());
+        let added = added.ok_or(RegisterError::OutOfRange(old))?;
+        Ok(hashes(self.0.prove_consistency(added).as_bytes()))
     }
+}
 
-    pub fn inclusion(&self, sequence: u64, size: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        if sequence >= size || size > self.len() {
-            return Err(RegisterError::OutOfRange(sequence.max(size)));
+/// The root of a tree that grows, from the roots of its perfect subtrees (RFC 9162 section 2.1.2): as many hashes
+/// as its size has digits in base 2, however many leaves there are.
+#[derive(Default)]
+pub(super) struct Growing {
+    /// Height and root, the highest first.
+    peaks: Vec<(u32, [u8; 32])>,
+    size: u64,
+}
+
+impl Growing {
+    pub fn push(&mut self, leaf: &[u8]) {
+        let (mut height, mut hash) = (0, digest(&[&[0], leaf]));
+        while let Some((_, left)) = self.peaks.pop_if(|(beside, _)| *beside == height) {
+            (height, hash) = (height + 1, digest(&[&[1], &left, &hash]));
         }
-        let index = usize::try_from(sequence).map_err(|_| RegisterError::OutOfRange(sequence))?;
-        let proof = if size == self.len() {
-            self.0.prove_inclusion(index)
-        } else {
-            self.prefix(size)?.0.prove_inclusion(index)
-        };
-        Ok(hashes(proof.as_bytes()))
+        self.peaks.push((height, hash));
+        self.size += 1;
     }
 
-    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        if old == 0 || old > new || new > self.len() {
-            return Err(RegisterError::OutOfRange(if old == 0 { 0 } else { new }));
-        }
-        let added = usize::try_from(new - old).map_err(|_| RegisterError::OutOfRange(new))?;
-        let proof = if new == self.len() {
-            self.0.prove_consistency(added)
-        } else {
-            self.prefix(new)?.0.prove_consistency(added)
-        };
-        Ok(hashes(proof.as_bytes()))
+    pub fn len(&self) -> u64 {
+        self.size
     }
+
+    pub fn root(&self) -> Root {
+        let mut peaks = self.peaks.iter().rev().map(|(_, hash)| *hash);
+        let last = peaks.next().unwrap_or_else(|| digest(&[]));
+        Root { size: self.size, hash: peaks.fold(last, |right, left| digest(&[&[1], &left, &right])) }
+    }
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
 }
 
 fn hashes(bytes: &[u8]) -> Vec<[u8; 32]> {
@@ -88,4 +98,20 @@ pub fn verify_inclusion(root: &Root, sequence: u64, leaf: &[u8], proof: &[[u8; 3
 pub fn verify_consistency(old: &Root, new: &Root, proof: &[[u8; 32]]) -> bool {
     let Ok(proof) = ConsistencyProof::<Sha256>::try_from_bytes(proof.concat()) else { return false };
     new.known().verify_consistency(&old.known(), &proof).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_has_the_root_of_the_whole_tree_at_every_size() {
+        let (mut growing, mut whole) = (Growing::default(), Tree::default());
+        for size in 0..300_u32 {
+            assert_eq!(growing.root(), whole.root(), "{size}");
+            growing.push(&size.to_be_bytes());
+            whole.push(size.to_be_bytes().to_vec());
+        }
+        assert!(growing.peaks.len() < 10);
+    }
 }

@@ -1,5 +1,6 @@
 //! The listener: TLS with the hub's own authority, renewed while it runs.
 
+use super::door::Listed;
 use super::edge::EdgeService;
 use super::limits::Limited;
 use super::places::{Places, Seated};
@@ -140,6 +141,7 @@ pub async fn serve(listener: TcpListener, served: Served, stop: CancellationToke
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(Listed)
         .add_service(Limited::new(served.edge))
         .add_optional_service(served.federation)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop.clone().cancelled_owned());

@@ -5,6 +5,7 @@
 //! Does not belong here: what a session or a delivery is (`fleet`), what a partner may (`federation`).
 //! Invariant: every method asks the door before it does anything.
 
+mod door;
 mod edge;
 mod limits;
 mod listener;

@@ -26,6 +26,7 @@ pub(super) fn add(routes: Routes) -> Routes {
         .add(Method::POST, "/api/v1/agreements", Action::ManageAgreements, read_draft, propose)
         .add(Method::GET, ONE, Action::ViewAgreements, read_id, show)
         .add(Method::POST, "/api/v1/agreements/{id}/sign", Action::ManageAgreements, read_offer, sign)
+        .add(Method::POST, "/api/v1/agreements/{id}/confirm", Action::ManageAgreements, read_id, confirm)
         .add(Method::POST, "/api/v1/agreements/{id}/revoke", Action::ManageAgreements, read_reason, revoke)
 }
 
@@ -231,6 +232,13 @@ async fn sign(call: Call<(AgreementId, Option<Vec<CameraId>>)>) -> Result<Respon
     signed.map_err(|e| Problem::of("sign an agreement", e.kind(), &e))?;
     call.pass.close(1, 0).await;
     one(&call.web, id)
+}
+
+async fn confirm(call: Call<AgreementId>) -> Result<Response, Problem> {
+    let confirmed = call.web.hub.federation.confirm(call.input).await;
+    confirmed.map_err(|e| Problem::of("confirm an agreement", e.kind(), &e))?;
+    call.pass.close(1, 0).await;
+    one(&call.web, call.input)
 }
 
 #[derive(Deserialize)]

@@ -23,9 +23,9 @@ pub(super) fn add(routes: Routes) -> Routes {
     let read_id = |_: &Web, _: &mut Request, raw: &Raw| raw.name::<EdgeId>("id");
     routes
         .add(Method::GET, "/api/v1/edges", Action::ViewEdges, nothing, list)
-        .add(Method::POST, "/api/v1/edges/tokens", Action::ManageEdges, read_token, token)
-        .add(Method::DELETE, "/api/v1/edges/{id}", Action::ManageEdges, read_id, revoke)
-        .add(Method::POST, "/api/v1/edges/{id}/release", Action::ManageEdges, read_id, release)
+        .add(Method::POST, "/api/v1/edges/tokens", Action::IssueToken, read_token, token)
+        .add(Method::DELETE, "/api/v1/edges/{id}", Action::RevokeEdge, read_id, revoke)
+        .add(Method::POST, "/api/v1/edges/{id}/release", Action::ReleaseEdge, read_id, release)
 }
 
 async fn list(call: Call<()>) -> Result<Response, Problem> {

@@ -7,7 +7,7 @@ use super::tls::{Tls, WebError};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use campanile_proto::kind::Kind;
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(super) fn bind_administration(path: &Path) -> Result<UnixListener, WebError>
 }
 
 pub(super) async fn operators(listener: TcpListener, tls: Tls, router: Router, hosts: Hosts, stop: CancellationToken) {
-    let acceptor = tls.acceptor();
+    let (acceptor, proxies) = (tls.acceptor(), tls.proxies());
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -66,9 +67,15 @@ pub(super) async fn operators(listener: TcpListener, tls: Tls, router: Router, h
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (acceptor, router, hosts, stop) = (acceptor.clone(), router.clone(), hosts.clone(), stop.clone());
+        let address = peer.ip().to_canonical();
+        if !proxies.is_empty() && !proxies.contains(&address) {
+            debug!(%peer, "not one of the declared proxies");
+            continue;
+        }
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        let hosts = Outside { hosts: hosts.clone(), proxies: proxies.clone() };
         connections.spawn(async move {
-            let visitor = Visitor::Network(peer.ip());
+            let visitor = Visitor::Network(address);
             match acceptor {
                 None => serve(stream, router, visitor, Some(hosts), stop).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
@@ -119,13 +126,41 @@ async fn drain(mut connections: JoinSet<()>) {
     }
 }
 
-async fn serve<S>(stream: S, router: Router, visitor: Visitor, hosts: Option<Hosts>, stop: CancellationToken)
+/// What is believed of a request that did not come through the administration socket.
+#[derive(Clone)]
+struct Outside {
+    hosts: Hosts,
+    proxies: Arc<[IpAddr]>,
+}
+
+/// Who asks a proxy: the last address in X-Forwarded-For that none of our proxies wrote of another. What stands
+/// left of it the asker may have written himself.
+fn asker(peer: IpAddr, headers: &HeaderMap, proxies: &[IpAddr]) -> IpAddr {
+    if !proxies.contains(&peer) {
+        return peer;
+    }
+    let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+    let mut asker = peer;
+    for name in named.iter().rev() {
+        match name.parse::<IpAddr>() {
+            Ok(address) => asker = address.to_canonical(),
+            Err(_) => break,
+        }
+        if !proxies.contains(&asker) {
+            break;
+        }
+    }
+    asker
+}
+
+async fn serve<S>(stream: S, router: Router, visitor: Visitor, outside: Option<Outside>, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = tower::service_fn(move |request: hyper::Request<Incoming>| {
-        let (router, hosts) = (router.clone(), hosts.clone());
-        async move { Ok::<_, Infallible>(answer(request.map(Body::new), router, visitor, hosts).await) }
+        let (router, outside) = (router.clone(), outside.clone());
+        async move { Ok::<_, Infallible>(answer(request.map(Body::new), router, visitor, outside).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -155,8 +190,12 @@ where
     }
 }
 
-async fn answer(mut request: Request, router: Router, visitor: Visitor, hosts: Option<Hosts>) -> Response {
-    if let Some(hosts) = hosts {
+async fn answer(mut request: Request, router: Router, visitor: Visitor, outside: Option<Outside>) -> Response {
+    let mut visitor = visitor;
+    if let Some(Outside { hosts, proxies }) = outside {
+        if let Visitor::Network(peer) = visitor {
+            visitor = Visitor::Network(asker(peer, request.headers(), &proxies));
+        }
         let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
         let host = request.uri().authority().map(|a| a.as_str()).or(named).unwrap_or_default();
         if !hosts.knows(host) {
@@ -168,5 +207,30 @@ async fn answer(mut request: Request, router: Router, visitor: Visitor, hosts: O
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_proxy_the_asker_is_who_the_proxy_says_and_nobody_says_it_himself() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let proxies = ["10.0.0.1", "10.0.0.2"].map(address);
+        let asked = |peer: &str, lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
+            asker(address(peer), &headers, &proxies).to_string()
+        };
+        assert_eq!(asked("10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(asked("10.0.0.1", &["203.0.113.9, 192.0.2.7"]), "192.0.2.7", "the left one was sent along");
+        assert_eq!(asked("10.0.0.1", &["203.0.113.9", "192.0.2.7, 10.0.0.2"]), "192.0.2.7");
+        assert_eq!(asked("10.0.0.1", &["192.0.2.7, rubbish"]), "10.0.0.1");
+        assert_eq!(asked("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(asked("10.0.0.1", &["::ffff:192.0.2.7"]), "192.0.2.7");
+        assert_eq!(asked("192.0.2.50", &["192.0.2.7"]), "192.0.2.50", "somebody else's word counts for nothing");
     }
 }

@@ -26,7 +26,7 @@ struct Form {
 }
 
 async fn list(call: Call<()>) -> Result<Response, Problem> {
-    let names = call.web.hub.people.names().map_err(|e| Problem::of("list accounts", e.kind(), &e))?;
+    let names = call.web.hub.people.names().await.map_err(|e| Problem::of("list accounts", e.kind(), &e))?;
     Ok(Json(json!({ "people": names })).into_response())
 }
 

@@ -29,6 +29,7 @@ pub(super) fn add(routes: Routes) -> Routes {
     let read_id = |_: &Web, _: &mut Request, raw: &Raw| raw.name::<RequestId>("id");
     routes
         .add(Method::POST, "/api/v1/playbacks", Action::Playback, read, open)
+        .add(Method::GET, "/api/v1/playbacks/{id}", Action::PlaybackLease, read_id, standing)
         .add(Method::DELETE, "/api/v1/playbacks/{id}", Action::PlaybackLease, read_id, close)
         .add(Method::GET, "/api/v1/playbacks/{id}/{playlist}", Action::PlaybackLease, read_playlist, playlist)
         .add(Method::GET, "/api/v1/playbacks/{id}/{stream}/{run}/{part}", Action::PlaybackLease, read_part, part)
@@ -84,7 +85,7 @@ async fn open(call: Call<Wanted>) -> Result<Response, Problem> {
             to: wanted.to,
         };
         let playback = hub.federation.open_playback(query).await;
-        let playback = playback.map_err(|e| Problem::new(e.kind(), e.code(), e.sentence()))?;
+        let playback = playback.map_err(|e| Problem::of_partner(&e))?;
         let listing = playback.listing().clone();
         (Source::Partner(playback), listing, None)
     };
@@ -123,6 +124,12 @@ fn streams(listing: &Listing) -> Vec<serde_json::Value> {
         })
     };
     listing.variants.iter().map(one).collect()
+}
+
+/// Whether it still plays: a page that asks knows at once that it must show nothing any more (410), and why.
+async fn standing(call: Call<RequestId>) -> Result<Response, Problem> {
+    call.web.viewings.get(call.input, call.who())?;
+    Ok(Json(json!({ "id": call.input, "state": "open" })).into_response())
 }
 
 async fn close(call: Call<RequestId>) -> Result<Response, Problem> {

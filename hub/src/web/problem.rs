@@ -1,6 +1,7 @@
 //! What goes wrong, as a browser or the command line reads it: `{code, sentence, field?, clause?}`.
 
 use crate::access::Refusal;
+use crate::federation::AskError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +33,11 @@ impl Problem {
 
     pub fn not_found() -> Self {
         Self::new(Kind::NotFound, "NOT_FOUND", "there is nothing here under this name")
+    }
+
+    /// What a partner answered, with the clause it named.
+    pub fn of_partner(error: &AskError) -> Self {
+        Self { clause: error.clause().to_owned(), ..Self::new(error.kind(), error.code(), error.sentence()) }
     }
 
     /// An error of the hub, with its causes: to the log, and to the asker, who is one of our own people, unless it
@@ -87,5 +93,24 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campanile_proto::federation::v1::Refusal as Answered;
+
+    #[tokio::test]
+    async fn a_clause_that_a_partner_named_reaches_the_operator() {
+        let refusal = Answered { code: "NOT_GRANTED".into(), clause: "3.3".into(), sentence: "no clause".into() };
+        let response = Problem::of_partner(&AskError::Refused(refusal)).into_response();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let bytes = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(said, json!({ "code": "NOT_GRANTED", "clause": "3.3", "sentence": "no clause" }));
+        let response = Problem::of_partner(&AskError::CutShort).into_response();
+        let bytes = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("clause"));
     }
 }

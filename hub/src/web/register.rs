@@ -5,6 +5,7 @@ use super::problem::Problem;
 use super::routes::{Call, Routes};
 use super::{Web, output};
 use crate::access::{Action, Request};
+use crate::federation::root_of;
 use crate::register::{Entry, RegisterError};
 use axum::Json;
 use axum::http::Method;
@@ -84,10 +85,20 @@ fn shown(entry: &Entry) -> Value {
 }
 
 async fn verify(call: Call<()>) -> Result<Response, Problem> {
-    let verified = call.web.hub.register.verify().await.map_err(failed)?;
+    let hub = &call.web.hub;
+    let verified = hub.register.verify().await.map_err(failed)?;
+    let witnessed = hub.federation.witnessed_checkpoints().await;
+    for (partner, checkpoint) in &witnessed {
+        if !hub.register.begins_with(root_of(checkpoint)).await.map_err(failed)? {
+            let (size, name) = (checkpoint.tree_size, &partner.name);
+            let what = format!("it does not begin with the {size} entries that {name} has witnessed");
+            return Err(failed(RegisterError::Tampered(what)));
+        }
+    }
     Ok(Json(json!({
         "size": verified.root.size, "root": hex::encode(verified.root.hash),
         "checkpoints": verified.checkpoints, "personal_values": verified.personal,
+        "witnessed": witnessed.len(),
     }))
     .into_response())
 }

@@ -51,6 +51,7 @@ impl<I> Call<I> {
 }
 
 /// One route, for the test that enumerates them.
+#[cfg(test)]
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub method: Method,
@@ -61,12 +62,18 @@ pub(super) struct Entry {
 pub(super) struct Routes {
     web: Arc<Web>,
     router: Router,
+    #[cfg(test)]
     pub entries: Vec<Entry>,
 }
 
 impl Routes {
     fn new(web: Arc<Web>) -> Self {
-        Self { web, router: Router::new(), entries: Vec::new() }
+        Self {
+            web,
+            router: Router::new(),
+            #[cfg(test)]
+            entries: Vec::new(),
+        }
     }
 
     /// `read` turns what came in into what is asked, and says so to the door; `answer` runs only with a pass.
@@ -95,6 +102,7 @@ impl Routes {
             }
         };
         self.router = self.router.route(path, on(filter, serve));
+        #[cfg(test)]
         self.entries.push(Entry { method, path, action });
         self
     }
@@ -120,7 +128,7 @@ where
     let visitor = *parts.extensions.get::<Visitor>().ok_or_else(Problem::not_found)?;
     let token = cookie(&parts.headers, &web.hub.people.cookie_name(web.secure_cookies));
     let principal = principal(&web, visitor, token.as_deref());
-    web.hub.door.admits(&principal, action)?;
+    web.hub.door.admits(&principal, action).await?;
     if matches!(visitor, Visitor::Network(_)) {
         same_origin::demand(&parts)?;
     }
@@ -196,4 +204,22 @@ pub(super) fn all(web: Arc<Web>) -> Routes {
         routes = add(routes);
     }
     routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_hubs_cookies_in_one_jar_each_reads_its_own() {
+        let mut jar = HeaderMap::new();
+        let both = "campanile-00000000-0000-0000-0000-000000000001=prato; campanile-00000000-0000-0000-0000-000000000002=firenze";
+        jar.append(header::COOKIE, HeaderValue::from_static(both));
+        jar.append(header::COOKIE, HeaderValue::from_static("other=x=y"));
+        let read = |name: &str| cookie(&jar, name);
+        assert_eq!(read("campanile-00000000-0000-0000-0000-000000000001").as_deref(), Some("prato"));
+        assert_eq!(read("campanile-00000000-0000-0000-0000-000000000002").as_deref(), Some("firenze"));
+        assert_eq!(read("other").as_deref(), Some("x=y"));
+        assert_eq!(read("campanile"), None);
+    }
 }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use campanile_proto::federation::v1::Purpose;
 use campanile_proto::ids::{CameraId, EventId, OrganisationId, RequestId};
+use campanile_proto::kind::Kind;
 use campanile_proto::time::{Clock, MICROS_PER_SECOND, MonoTime, WallTime};
 use futures::StreamExt;
 use serde::Deserialize;
@@ -22,14 +23,19 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 const DEFAULT_LIMIT: usize = 200;
 const MAX_CAMERAS: usize = 2_000;
-const MAX_SITE_CHARACTERS: usize = 200;
-const MAX_WORDS_CHARACTERS: usize = 300;
+/// Each may ask every partner.
+const AT_ONCE: usize = 64;
+/// A browser that is suspended, or reads on purpose one line an hour.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Place and words together: the most a partner takes (`federation::MAX_WORDS_CHARACTERS`).
+const MAX_TEXT_CHARACTERS: usize = crate::federation::MAX_WORDS_CHARACTERS;
 /// How long a search's thumbnails may still be looked at.
 const REMEMBERED_US: i64 = 3_600 * MICROS_PER_SECOND;
 const MAX_REMEMBERED: usize = 500;
@@ -66,6 +72,11 @@ fn yes() -> bool {
     true
 }
 
+/// What a partner is asked for: its words cover its cameras' places too.
+fn asked_words(site: &str, words: &str) -> String {
+    format!("{site} {words}").trim().to_owned()
+}
+
 struct Wanted {
     query: Query,
     /// Whose cameras are named: ours are searched here, others' at their owners.
@@ -76,12 +87,14 @@ struct Wanted {
 fn read(_: &Web, asked: &mut Request, raw: &Raw) -> Result<Wanted, Problem> {
     let form: Form = raw.json()?;
     let interval = (input::time("from", &form.from)?, input::time("to", &form.to)?);
-    let short = |field, text: &str, most: usize| match text.chars().count() <= most {
-        true => Ok(()),
-        false => Err(Problem::field(field, format!("at most {most} characters"))),
-    };
-    short("site", &form.site, MAX_SITE_CHARACTERS)?;
-    short("words", &form.words, MAX_WORDS_CHARACTERS)?;
+    let plain = |text: &str| !text.chars().any(char::is_control);
+    if asked_words(&form.site, &form.words).chars().count() > MAX_TEXT_CHARACTERS
+        || !plain(&form.site)
+        || !plain(&form.words)
+    {
+        let sentence = format!("`site` and `words` together: at most {MAX_TEXT_CHARACTERS} printable characters");
+        return Err(Problem::field("words", sentence));
+    }
     if form.cameras.len() > MAX_CAMERAS {
         return Err(Problem::field("cameras", format!("name at most {MAX_CAMERAS} cameras")));
     }
@@ -104,10 +117,21 @@ fn read(_: &Web, asked: &mut Request, raw: &Raw) -> Result<Wanted, Problem> {
 
 async fn search(call: Call<Wanted>) -> Result<Response, Problem> {
     let Call { web, pass, input: wanted, .. } = call;
+    let busy = || Problem {
+        retry_after: Some(1),
+        ..Problem::new(Kind::Exhausted, "TOO_MANY_SEARCHES", "too many searches run at once; try again in a moment")
+    };
+    let place = web.searches.room.clone().try_acquire_owned().map_err(|_| busy())?;
     web.searches.open(&pass);
     let (lines, coming) = mpsc::channel::<Bytes>(16);
     let request = pass.request_id().to_string();
-    tokio::spawn(Running { web, pass, lines }.run(wanted));
+    let (tasks, stop) = (web.tasks.clone(), web.stop.clone());
+    let running = Running { web, pass, lines, patience: PATIENCE, unread: CancellationToken::new() };
+    tasks.spawn(async move {
+        let _place = place;
+        // Dropped by the stop, it closes its register entry all the same.
+        stop.run_until_cancelled_owned(running.run(wanted)).await;
+    });
     let stream = ReceiverStream::new(coming).map(Ok::<_, Infallible>);
     // Thumbnails are asked for under it, and need not wait for the last partner.
     let headers = [
@@ -122,12 +146,18 @@ struct Running {
     web: Arc<Web>,
     pass: Pass,
     lines: mpsc::Sender<Bytes>,
+    /// How long one line may wait for its reader.
+    patience: Duration,
+    unread: CancellationToken,
 }
 
 impl Running {
     async fn run(self, wanted: Wanted) {
-        tokio::join!(self.own(&wanted), self.partners(&wanted));
-        self.say(json!({ "kind": "end", "request_id": self.pass.request_id() })).await;
+        let whole = async {
+            tokio::join!(self.own(&wanted), self.partners(&wanted));
+            self.say(json!({ "kind": "end", "request_id": self.pass.request_id() })).await;
+        };
+        self.unread.run_until_cancelled(whole).await;
         self.pass.close(0, 0).await;
     }
 
@@ -144,7 +174,10 @@ impl Running {
                 self.hits(id, &name, hits).await;
                 self.say(done(id, &name, count as u64, truncated, latency())).await;
             }
-            Err(problem) => self.say(failed(id, &name, &problem.code, &problem.sentence, latency())).await,
+            Err(problem) => {
+                let Problem { code, clause, sentence, .. } = problem;
+                self.say(failed(id, &name, (&code, &clause, &sentence), latency())).await;
+            }
         }
     }
 
@@ -165,13 +198,11 @@ impl Running {
         if !wanted.partners {
             return;
         }
-        // The owner's words cover its camera's place too.
-        let place = wanted.query.site.as_deref().unwrap_or_default();
         let query = PartnerQuery {
             behalf: behalf(&self.web.hub, &self.pass),
             from: wanted.query.from,
             to: wanted.query.to,
-            words: format!("{place} {}", wanted.query.words).trim().to_owned(),
+            words: asked_words(wanted.query.site.as_deref().unwrap_or_default(), &wanted.query.words),
             region: wanted.query.region,
             limit: u32::try_from(wanted.query.limit).unwrap_or(u32::MAX),
             cameras: wanted.named.clone(),
@@ -191,7 +222,9 @@ impl Running {
         match answer.result {
             Answer::Hits(hits) => self.hits(id, &name, hits).await,
             Answer::Done { count, truncated } => self.say(done(id, &name, count, truncated, latency)).await,
-            Answer::Failed { code, sentence } => self.say(failed(id, &name, &code, &sentence, latency)).await,
+            Answer::Failed { code, clause, sentence } => {
+                self.say(failed(id, &name, (&code, &clause, &sentence), latency)).await;
+            }
         }
     }
 
@@ -212,8 +245,10 @@ impl Running {
         let mut text = line.to_string();
         text.push('\n');
         self.pass.count(0, text.len() as u64);
-        // Nobody reads: the loops look at it themselves.
-        let _ = self.lines.send(text.into()).await;
+        // A reader that has gone is noticed by the loops; one that stays and does not read ends the search.
+        if tokio::time::timeout(self.patience, self.lines.send(text.into())).await.is_err() {
+            self.unread.cancel();
+        }
     }
 }
 
@@ -224,11 +259,16 @@ fn done(id: OrganisationId, name: &str, count: u64, truncated: bool, latency_ms:
     })
 }
 
-fn failed(id: OrganisationId, name: &str, code: &str, sentence: &str, latency_ms: u64) -> Value {
-    json!({
+/// Code, clause (as the agreement numbers it; absent when none was named) and sentence.
+fn failed(id: OrganisationId, name: &str, (code, clause, sentence): (&str, &str, &str), latency_ms: u64) -> Value {
+    let mut line = json!({
         "kind": "failed", "organisation_id": id, "organisation": name,
         "code": code, "sentence": sentence, "latency_ms": latency_ms,
-    })
+    });
+    if !clause.is_empty() {
+        line["clause"] = clause.into();
+    }
+    line
 }
 
 /// For whom a partner is asked. It learns a pseudonym: the same person always has the same one, and only
@@ -277,15 +317,17 @@ struct Past {
 /// Searches of the last hour, in memory.
 pub(super) struct Remembered {
     past: Mutex<HashMap<RequestId, Past>>,
+    /// Places for searches that run.
+    room: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
 }
 
 impl Remembered {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { past: Mutex::default(), clock }
+        Self { past: Mutex::default(), room: Arc::new(Semaphore::new(AT_ONCE)), clock }
     }
 
-    fn open(&self, pass: &Pass) {
+    pub fn open(&self, pass: &Pass) {
         let (asked, now) = (pass.request(), self.clock.mono());
         let mut past = self.lock();
         past.retain(|_, one| now - one.at < REMEMBERED_US);
@@ -297,7 +339,7 @@ impl Remembered {
         past.insert(asked.id, Past { principal: asked.principal.clone(), under, at: now, found: HashMap::new() });
     }
 
-    fn note(&self, request: RequestId, organisation: OrganisationId, hits: &[Hit]) {
+    pub fn note(&self, request: RequestId, organisation: OrganisationId, hits: &[Hit]) {
         let mut past = self.lock();
         let Some(one) = past.get_mut(&request) else { return };
         let room = MAX_REMEMBERED_HITS.saturating_sub(one.found.len());
@@ -325,7 +367,82 @@ impl Remembered {
         Some((one.under.clone(), *found))
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Past>> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Stand, administrator};
+    use super::*;
+    use campanile_proto::time::MICROS_PER_HOUR;
+
+    async fn running(stand: &Stand, lines: mpsc::Sender<Bytes>) -> (Running, Wanted) {
+        let (from, to) = (stand.clock.utc().plus_micros(-MICROS_PER_HOUR), stand.clock.utc());
+        let asked = Request {
+            purpose: Some(Purpose::UrbanSecurity),
+            case_number: Some("1".into()),
+            interval: Some((from, to)),
+            ..Request::new(administrator(), Action::Search)
+        };
+        let pass = stand.hub().door.enter(asked).await.unwrap();
+        let query = Query { from, to, cameras: Vec::new(), site: None, words: String::new(), region: None, limit: 10 };
+        let (patience, unread) = (Duration::from_millis(20), CancellationToken::new());
+        let running = Running { web: stand.web.clone(), pass, lines, patience, unread };
+        (running, Wanted { query, named: Vec::new(), partners: true })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_that_does_not_read_ends_its_search_and_the_entry_is_closed() {
+        let stand = Stand::open().await;
+        // One line fits; the second waits for a reader.
+        let (lines, mut unread) = mpsc::channel(1);
+        let (search, wanted) = running(&stand, lines).await;
+        let size = stand.size().await;
+        tokio::time::timeout(Duration::from_secs(10), search.run(wanted)).await.expect("it does not wait for ever");
+        assert_eq!(stand.size().await, size + 1, "its entry is closed");
+        assert!(unread.recv().await.is_some());
+        assert!(unread.recv().await.is_none(), "no line came after the one that fitted");
+
+        let (lines, mut read) = mpsc::channel(1);
+        let (search, wanted) = running(&stand, lines).await;
+        let (_, last) = tokio::join!(search.run(wanted), async {
+            let mut last = Bytes::new();
+            while let Some(line) = read.recv().await {
+                last = line;
+            }
+            last
+        });
+        assert!(last.starts_with(br#"{"kind":"end""#), "the control: {last:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_accepted_here_a_partner_accepts_too() {
+        let stand = Stand::open().await;
+        let asked = |site: &str, words: &str| {
+            let body =
+                json!({ "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "site": site, "words": words });
+            let raw = Raw::new(HashMap::new(), "", body.to_string().into());
+            read(&stand.web, &mut Request::new(administrator(), Action::Search), &raw).map(drop).map_err(|p| p.field)
+        };
+        assert_eq!(asked(&"a".repeat(99), &"b".repeat(100)), Ok(()));
+        assert_eq!(asked(&"a".repeat(100), &"b".repeat(100)), Err(Some("words")));
+        assert_eq!(asked("", &"b".repeat(200)), Ok(()));
+        assert_eq!(asked("", &"b".repeat(201)), Err(Some("words")));
+        assert_eq!(asked("a\nb", ""), Err(Some("words")));
+    }
+
+    #[test]
+    fn a_clause_that_a_partner_named_stands_in_its_line() {
+        let id = OrganisationId::from_u128(1);
+        let line = failed(id, "Firenze", ("NOT_GRANTED", "3.1", "no clause grants it"), 7);
+        assert_eq!((line["clause"].as_str(), line["code"].as_str()), (Some("3.1"), Some("NOT_GRANTED")));
+        assert!(failed(id, "Firenze", ("TIMED_OUT", "", "late"), 7).get("clause").is_none());
     }
 }

@@ -51,7 +51,7 @@ async fn show(call: Call<Wanted>) -> Result<Response, Problem> {
             to: wanted.found.end.max(wanted.found.start.plus_micros(MICROS_PER_SECOND)),
         };
         let asked = hub.federation.thumbnail(query).await;
-        Some(asked.map_err(|e| Problem::new(e.kind(), e.code(), e.sentence()))?)
+        Some(asked.map_err(|e| Problem::of_partner(&e))?)
     };
     let gone = || Problem::new(Kind::NotFound, "NO_THUMBNAIL", "there is no picture of this event, or not any more");
     let jpeg = jpeg.ok_or_else(gone)?;

@@ -2,7 +2,7 @@
 
 use super::Web;
 use super::problem::Problem;
-use crate::access::Pass;
+use crate::access::{Pass, Principal};
 use crate::federation::PartnerPlayback;
 use crate::hub::Hub;
 use bytes::Bytes;
@@ -18,6 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A paused player asks for nothing; after this it opens anew.
 const IDLE_US: i64 = 900 * MICROS_PER_SECOND;
+/// A partner's lease is renewed for a viewer, and a page that is open asks every two seconds.
+const PARTNER_IDLE_US: i64 = 60 * MICROS_PER_SECOND;
+/// How long the reason of an end is remembered, to be told.
+const REMEMBERED_US: i64 = 120 * MICROS_PER_SECOND;
 pub(super) const ABSOLUTE_US: i64 = 4 * 3_600 * MICROS_PER_SECOND;
 /// Of one person: a wall of tiles.
 const MAX_PER_PERSON: usize = 32;
@@ -40,6 +44,8 @@ pub(super) struct Viewing {
 
 pub(super) struct Viewings {
     open: Mutex<HashMap<RequestId, Arc<Viewing>>>,
+    /// Whose playback was ended by its owner, why and when.
+    over: Mutex<HashMap<RequestId, (Principal, Problem, MonoTime)>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -64,9 +70,7 @@ impl Viewing {
                 let init = hub.playback.init(self.pass.request_id(), *camera, stream, run).await;
                 init.map_err(|e| Problem::of("play", e.kind(), &e))
             }
-            Source::Partner(playback) => {
-                playback.init(stream, run).await.map_err(|e| Problem::new(e.kind(), e.code(), e.sentence()))
-            }
+            Source::Partner(playback) => playback.init(stream, run).await.map_err(|e| Problem::of_partner(&e)),
         }
     }
 
@@ -77,22 +81,34 @@ impl Viewing {
                 let group = hub.playback.group(self.pass.request_id(), *camera, stream, run, (first, last), zero).await;
                 group.map_err(|e| Problem::of("play", e.kind(), &e))
             }
-            Source::Partner(playback) => playback
-                .group(stream, run, first, last)
-                .await
-                .map_err(|e| Problem::new(e.kind(), e.code(), e.sentence())),
+            Source::Partner(playback) => {
+                playback.group(stream, run, first, last).await.map_err(|e| Problem::of_partner(&e))
+            }
         }
     }
 
-    /// Whether a partner has ended what it released.
-    fn ended(&self) -> bool {
-        matches!(&self.source, Source::Partner(playback) if playback.has_ended())
+    /// Why it has ended, if a partner has ended what it released.
+    fn ended(&self) -> Option<Problem> {
+        let Source::Partner(playback) = &self.source else { return None };
+        if !playback.has_ended() {
+            return None;
+        }
+        let ended = || Problem::new(Kind::Expired, "ENDED", "its owner has ended this playback");
+        Some(playback.ended_by().map_or_else(ended, |refusal| Problem {
+            clause: refusal.clause.clone(),
+            ..Problem::new(Kind::Expired, &refusal.code, refusal.sentence.clone())
+        }))
+    }
+
+    fn is_idle(&self, now: MonoTime) -> bool {
+        let most = if matches!(self.source, Source::Partner(_)) { PARTNER_IDLE_US } else { IDLE_US };
+        now - *self.seen.lock().unwrap_or_else(PoisonError::into_inner) > most
     }
 }
 
 impl Viewings {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { open: Mutex::default(), clock }
+        Self { open: Mutex::default(), over: Mutex::default(), clock }
     }
 
     pub fn add(&self, source: Source, listing: Listing, pass: Pass) -> Result<RequestId, Problem> {
@@ -108,14 +124,36 @@ impl Viewings {
     }
 
     /// An open playback of this person; being asked for renews it.
-    pub fn get(&self, id: RequestId, who: &crate::access::Principal) -> Result<Arc<Viewing>, Problem> {
-        let ended = || Problem::new(Kind::Expired, "PLAYBACK_ENDED", "this playback has ended; open it again");
-        let viewing = self.lock().get(&id).cloned().ok_or_else(ended)?;
-        if viewing.pass.request().principal != *who || viewing.ended() {
-            return Err(ended());
+    pub fn get(&self, id: RequestId, who: &Principal) -> Result<Arc<Viewing>, Problem> {
+        let viewing = self.lock().get(&id).cloned().ok_or_else(|| self.why_over(id, who))?;
+        if viewing.pass.request().principal != *who {
+            return Err(self.why_over(id, who));
+        }
+        if let Some(why) = viewing.ended() {
+            return Err(why);
         }
         *viewing.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.mono();
         Ok(viewing)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// What the person whose playback it was hears of it; anybody else as of one that never was.
+    fn why_over(&self, id: RequestId, who: &Principal) -> Problem {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = over.get(&id).filter(|(whose, ..)| whose == who).map(|(_, why, _)| why.clone());
+        theirs
+            .unwrap_or_else(|| Problem::new(Kind::Expired, "PLAYBACK_ENDED", "this playback has ended; open it again"))
+    }
+
+    fn remember(&self, viewing: &Viewing, now: MonoTime) {
+        let Some(why) = viewing.ended() else { return };
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        over.retain(|_, (_, _, at)| now - *at < REMEMBERED_US);
+        over.insert(viewing.pass.request_id(), (viewing.pass.request().principal.clone(), why, now));
     }
 
     pub async fn close(&self, id: RequestId) {
@@ -140,9 +178,7 @@ impl Viewings {
             let ids: Vec<RequestId> = open.iter().filter(|(_, v)| is_over(v)).map(|(id, _)| *id).collect();
             ids.iter().filter_map(|id| open.remove(id)).collect()
         };
-        for viewing in over {
-            finish(viewing).await;
-        }
+        futures::future::join_all(over.into_iter().map(finish)).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Arc<Viewing>>> {
@@ -166,8 +202,8 @@ pub(super) async fn reap(web: Arc<Web>, stop: CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = web.hub.clock.mono();
         let is_over = |viewing: &Viewing| {
-            let seen = *viewing.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            now - seen > IDLE_US || now - viewing.opened > ABSOLUTE_US || viewing.ended()
+            web.viewings.remember(viewing, now);
+            viewing.is_idle(now) || now - viewing.opened > ABSOLUTE_US || viewing.ended().is_some()
         };
         web.viewings.close_where(is_over).await;
     }

@@ -70,6 +70,7 @@ fn every_field_of_the_contract_stands_in_an_example() {
     add("federation.v1.Revocation", federation::revocation().encode_to_vec());
     add("federation.v1.AccessRequest", federation::access_request().encode_to_vec());
     add("federation.v1.LeaseRequest", federation::lease_request().encode_to_vec());
+    add("federation.v1.SignedEnvelope", federation::growing_checkpoint().encode_to_vec());
     add("federation.v1.Introduction", federation::introduction().encode_to_vec());
     add("federation.v1.Receipt", federation::receipt().encode_to_vec());
     add("federation.v1.SealedChunk", federation::sealed_chunk().encode_to_vec());

@@ -22,6 +22,7 @@ pub const NAMES: &[&str] = &[
     "access_request_envelope",
     "lease_request_envelope",
     "checkpoint_envelope",
+    "checkpoint_growth_envelope",
     "receipt",
     "sealed_reply",
 ];
@@ -151,6 +152,13 @@ pub fn checkpoint() -> Checkpoint {
     Checkpoint { organisation_id: PRATO.into(), tree_size: 42, root_hash: hash(0x71), utc_us: AT_US }
 }
 
+/// A checkpoint on its way to a witness.
+pub fn growing_checkpoint() -> SignedEnvelope {
+    let mut envelope = signed::envelope(&checkpoint(), PRATO, &key(0x24));
+    envelope.consistency = vec![hash(0x72), hash(0x73)];
+    envelope
+}
+
 fn refusal() -> Refusal {
     Refusal { code: "NOT_GRANTED".into(), clause: "3.1".into(), sentence: "no clause grants this".into() }
 }
@@ -241,6 +249,7 @@ fn signed_messages_hold_and_so_do_their_signatures() {
     signed_holds("revocation_envelope", &revocation(), &[(PRATO, 0x21)]);
     signed_holds("access_request_envelope", &access_request(), &[(PRATO, 0x23)]);
     signed_holds("lease_request_envelope", &lease_request(), &[(PRATO, 0x23)]);
+    holds("checkpoint_growth_envelope", &growing_checkpoint());
     signed_holds("checkpoint_envelope", &checkpoint(), &[(PRATO, 0x24), (FIRENZE, 0x25)]);
     holds("introduction", &introduction());
     holds("receipt", &receipt());

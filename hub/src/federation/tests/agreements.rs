@@ -202,24 +202,213 @@ async fn a_register_that_forks_gets_no_second_signature() {
     prato.agree_with(&firenze).await;
     let partner = prato.federation.partners().remove(0);
     let checkpoint = prato.register.checkpoint().await.unwrap();
-    prato.federation.be_witnessed(&partner, checkpoint.clone()).await.unwrap();
+    let owner: Arc<dyn Owner> = prato.holdings.clone();
+    prato.federation.be_witnessed(&owner, &partner, checkpoint.clone()).await.unwrap();
     let kept = prato.federation.0.store.checkpoint(firenze.id(), true).await.unwrap().unwrap();
     assert_eq!(kept.signatures.len(), 2);
 
     let mut forked: campanile_proto::types::v1::Checkpoint = signed::open_strictly(&checkpoint).unwrap();
     forked.root_hash = vec![9; 32].into();
     let forked = signed::envelope(&forked, prato.id(), &prato.federation.0.identity.register);
-    assert!(prato.federation.be_witnessed(&partner, forked).await.is_err());
+    assert!(prato.federation.be_witnessed(&owner, &partner, forked).await.is_err());
+}
+
+#[tokio::test]
+async fn a_register_that_was_rewritten_is_not_witnessed_and_one_that_grew_is() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let agreement = prato.agree_with(&firenze).await;
+    let partner = prato.federation.partner(firenze.id()).unwrap();
+    let owner: Arc<dyn Owner> = prato.holdings.clone();
+    let key = &prato.federation.0.identity.register;
+    let at_firenze = async || {
+        let held = firenze.federation.0.store.checkpoint(prato.id(), false).await.unwrap().unwrap();
+        signed::open_strictly::<campanile_proto::types::v1::Checkpoint>(&held).unwrap()
+    };
+    let grow = async || {
+        for _ in 0..3 {
+            prato.holdings.note_refused(campanile_proto::types::v1::Act::Search, "x".into(), "TEST".into()).await;
+        }
+        prato.register.checkpoint().await.unwrap()
+    };
+    let first = grow().await;
+    prato.federation.be_witnessed(&owner, &partner, first.clone()).await.unwrap();
+    let second = grow().await;
+    prato.federation.be_witnessed(&owner, &partner, second.clone()).await.unwrap();
+    let size = at_firenze().await.tree_size;
+    assert!(size > 6, "the control: what grew is signed");
+
+    // The requester has forgotten the later signature and learns of it with the answer.
+    let store = &prato.federation.0.store;
+    store.put_checkpoint(firenze.id(), true, u64::MAX >> 1, &first).await.unwrap();
+    let third = grow().await;
+    prato.federation.be_witnessed(&owner, &partner, third).await.unwrap();
+    assert!(at_firenze().await.tree_size > size);
+    assert_eq!(prato.state(agreement), State::Live);
+
+    let mut rewritten = at_firenze().await;
+    (rewritten.tree_size, rewritten.root_hash) = (rewritten.tree_size + 5, vec![9; 32].into());
+    let rewritten = signed::envelope(&rewritten, prato.id(), key);
+    let held = at_firenze().await;
+    assert!(prato.federation.be_witnessed(&owner, &partner, rewritten).await.is_err());
+    assert_eq!(at_firenze().await, held, "it was not signed");
+}
+
+#[tokio::test]
+async fn a_register_behind_what_partners_witnessed_suspends_every_agreement() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let agreement = prato.agree_with(&firenze).await;
+    let partner = prato.federation.partner(firenze.id()).unwrap();
+    let owner: Arc<dyn Owner> = prato.holdings.clone();
+    prato.holdings.note_refused(campanile_proto::types::v1::Act::Search, "x".into(), "TEST".into()).await;
+    let checkpoint = prato.register.checkpoint().await.unwrap();
+    prato.federation.be_witnessed(&owner, &partner, checkpoint.clone()).await.unwrap();
+    prato.federation.check_witnessed(&owner).await;
+    assert_eq!(prato.state(agreement), State::Live, "the control");
+
+    // As if the register had been restored from before what firenze signed.
+    let mut ahead: campanile_proto::types::v1::Checkpoint = signed::open_strictly(&checkpoint).unwrap();
+    (ahead.tree_size, ahead.root_hash) = (ahead.tree_size + 100, vec![9; 32].into());
+    let mut ahead = signed::envelope(&ahead, prato.id(), &prato.federation.0.identity.register);
+    signed::countersign(&mut ahead, firenze.id(), &firenze.federation.0.identity.register);
+    firenze.federation.0.store.put_checkpoint(prato.id(), false, 1_000, &ahead).await.unwrap();
+    assert!(prato.federation.be_witnessed(&owner, &partner, checkpoint).await.is_err());
+    assert_eq!(prato.state(agreement), State::Suspended);
+    assert_eq!(prato.federation.open_playback(playback(&firenze, 1, 10)).await.err().unwrap().code(), "SUSPENDED");
+    prato.federation.confirm(agreement).await.unwrap();
+    assert_eq!(prato.state(agreement), State::Live);
+}
+
+#[tokio::test]
+async fn an_older_mandate_takes_no_newer_ones_place() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    // What prato holds is newer than what is answered at firenze's address: an old hub, or a replay.
+    let mut held = prato.federation.partner(firenze.id()).unwrap();
+    held.mandate.sequence = 7;
+    prato.federation.0.directory.write().unwrap().partners.insert(firenze.id(), held.clone());
+    let fingerprint = signed::fingerprint(&firenze.federation.0.identity.long_term.verifying_key());
+    let older = prato.federation.add_partner(&firenze.address, &fingerprint).await.unwrap_err();
+    assert!(matches!(older, FederationError::Mandate(mandate::MandateProblem::Older { held: 7, found: 1 })), "{older}");
+    prato.federation.refresh(&held).await.unwrap();
+    assert_eq!(prato.federation.partner(firenze.id()).unwrap().mandate.sequence, 7);
+    held.mandate.sequence = 1;
+    prato.federation.0.directory.write().unwrap().partners.insert(firenze.id(), held);
+    assert!(prato.federation.add_partner(&firenze.address, &fingerprint).await.is_ok(), "the control");
+}
+
+#[tokio::test]
+async fn a_proposal_sent_again_while_it_is_signed_takes_no_signature_away() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    for _ in 0..20 {
+        let id = prato.federation.propose(draft(&prato, &firenze)).await.unwrap();
+        let proposal = prato.federation.held(id).unwrap().envelope;
+        let from = firenze.federation.partner(prato.id()).unwrap();
+        let again = || firenze.federation.proposed(&from, proposal.clone());
+        let (signed, ..) = tokio::join!(firenze.federation.signed(id, &[]), again(), again(), again(), again());
+        assert!(signed.unwrap());
+        assert_eq!(firenze.state(id), State::Live);
+    }
+}
+
+#[tokio::test]
+async fn a_proposal_that_was_never_signed_here_is_forgotten_when_it_is_withdrawn() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.meet(&firenze).await;
+    for _ in 0..3 {
+        let id = prato.federation.propose(draft(&prato, &firenze)).await.unwrap();
+        assert_eq!(firenze.state(id), State::AwaitingUs);
+        prato.federation.revoke(id, "no").await.unwrap();
+        assert!(firenze.federation.agreements().is_empty());
+    }
+    assert!(firenze.federation.0.store.everything().await.unwrap().agreements.is_empty());
 }
 
 #[tokio::test]
 async fn the_store_notes_a_request_once_and_forgets_it_when_it_has_expired() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("f.sqlite")).await.unwrap();
+    let store = Store::open(folder.path().join("f.sqlite"), marker_path(folder.path())).await.unwrap();
     let (partner, request) = (OrganisationId::from_u128(1), behalf().request_id);
     let until = NOW.plus_micros(10);
     assert!(store.first_seen(partner, request, until, NOW).await.unwrap());
     assert!(!store.first_seen(partner, request, until, NOW).await.unwrap());
     assert!(store.first_seen(OrganisationId::from_u128(2), request, until, NOW).await.unwrap());
     assert!(store.first_seen(partner, request, until, NOW.plus_micros(11)).await.unwrap());
+}
+
+/// Files of a federation as they lie on the disk.
+fn copy_database(from: &std::path::Path, to: &std::path::Path) {
+    for name in ["federation.sqlite", "federation.sqlite-wal"] {
+        let _ = std::fs::remove_file(to.join(name));
+        if from.join(name).exists() {
+            std::fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    }
+}
+
+/// Opens what lies in `folder` as town 1; also what its door is told.
+async fn opened(folder: &std::path::Path) -> (Federation, Arc<std::sync::Mutex<Vec<LiveAgreement>>>) {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let published = told.clone();
+    let federation = Federation::open(Parts {
+        path: folder.join("federation.sqlite"),
+        marker: marker_path(folder),
+        clock: Arc::new(campanile_proto::time::SimClock::starting_at(NOW)),
+        identity: Arc::new(super::identity(1)),
+        tls_authority: [0; 32],
+        endpoints: vec!["127.0.0.1:1".into()],
+        contacts: Vec::new(),
+        publish: Box::new(move |agreements| *published.lock().unwrap() = agreements),
+    });
+    (federation.await.unwrap(), told)
+}
+
+#[tokio::test]
+async fn a_restored_database_suspends_every_agreement_and_revives_none_that_was_revoked() {
+    let (prato, firenze, siena) = (Town::start(1).await, Town::start(2).await, Town::start(3).await);
+    let kept = prato.agree_with(&firenze).await;
+    let ended = prato.agree_with(&siena).await;
+    let backup = tempfile::tempdir().unwrap();
+    copy_database(prato.folder.path(), backup.path());
+    prato.federation.revoke(ended, "basta").await.unwrap();
+
+    let now = tempfile::tempdir().unwrap();
+    let keep_marker = |to: &std::path::Path| {
+        std::fs::create_dir_all(to.join("keys")).unwrap();
+        std::fs::copy(marker_path(prato.folder.path()), marker_path(to)).unwrap();
+    };
+    copy_database(prato.folder.path(), now.path());
+    keep_marker(now.path());
+    let state = |federation: &Federation, id| federation.agreements().iter().find(|row| row.id == id).unwrap().state;
+    let (federation, _) = opened(now.path()).await;
+    let states = (state(&federation, kept), state(&federation, ended));
+    assert_eq!(states, (State::Live, State::Revoked), "the control: nothing was restored");
+
+    keep_marker(backup.path());
+    let (federation, told) = opened(backup.path()).await;
+    assert_eq!((state(&federation, kept), state(&federation, ended)), (State::Suspended, State::Revoked));
+    assert!(told.lock().unwrap().iter().all(|live| live.suspended || live.revoked_at.is_some()));
+    assert!(matches!(federation.confirm(ended).await, Err(FederationError::Revoked(_))));
+    federation.confirm(kept).await.unwrap();
+    assert_eq!(state(&federation, kept), State::Live);
+    assert!(told.lock().unwrap().iter().any(|live| live.id == kept && !live.suspended));
+    drop(federation);
+    let (federation, _) = opened(backup.path()).await;
+    let states = (state(&federation, kept), state(&federation, ended));
+    assert_eq!(states, (State::Live, State::Revoked), "a confirmation is for good");
+}
+
+#[tokio::test]
+async fn a_database_from_before_the_marker_is_read_as_it_is() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let id = prato.agree_with(&firenze).await;
+    let old = tempfile::tempdir().unwrap();
+    copy_database(prato.folder.path(), old.path());
+    let file = rusqlite::Connection::open(old.path().join("federation.sqlite")).unwrap();
+    file.execute_batch("DROP TABLE changes").unwrap();
+    drop(file);
+    let (federation, _) = opened(old.path()).await;
+    assert_eq!(federation.agreements()[0].state, State::Live);
+    federation.revoke(id, "basta").await.unwrap();
+    assert!(std::fs::read_to_string(marker_path(old.path())).unwrap().contains(&format!("revoked {id}")));
 }

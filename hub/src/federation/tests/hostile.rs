@@ -137,6 +137,12 @@ async fn through(mangle: super::relay::Mangle) -> (String, usize) {
 }
 
 #[tokio::test]
+async fn what_came_before_the_answer_was_cut_is_shown() {
+    // Two cards, two hits, the end: the second hit waits for more when the answer breaks off.
+    assert_eq!(through(|at, chunk| (at < 4).then_some(chunk)).await, ("CUT_SHORT".into(), 2));
+}
+
+#[tokio::test]
 async fn a_relay_that_flips_cuts_or_forges_is_noticed() {
     assert_eq!(through(|_, chunk| Some(chunk)).await, ("ok".into(), 2));
     let flipped = through(|at, mut chunk| {

@@ -43,6 +43,7 @@ fn opened(leases: &Leases) -> Leased {
         cameras: vec![camera(2, 1)],
         from: NOW,
         to: NOW.plus_micros(400 * MICROS_PER_SECOND),
+        issued: NOW,
         expires: NOW,
         words: String::new(),
         region: None,
@@ -51,7 +52,7 @@ fn opened(leases: &Leases) -> Leased {
     };
     let terms = Terms::new(PARTNER, access, camera(2, 1), &listing());
     let entry = Entry::new(Vec::new(), String::new(), Box::new(|_, _| Box::pin(async {})));
-    let lease = leases.open(terms, entry, at(0), NOW).unwrap();
+    let lease = leases.open(terms, entry, at(0)).unwrap();
     Leased { lease, request: behalf.request_id, issued: NOW.plus_micros(1) }
 }
 
@@ -125,6 +126,36 @@ fn at_most_30_seconds_of_viewing_are_sent_ahead() {
     assert!((51..57).all(|n| admit(n, 3) == "ok"));
     assert_eq!(admit(70, 4), "TOO_FAR_AHEAD");
     assert_eq!(admit(70, 5), "ok");
+}
+
+#[test]
+fn whoever_jumps_all_the_time_gets_no_more_than_can_be_viewed() {
+    let leases = Leases::default();
+    let leased = opened(&leases);
+    let mut sent = 0;
+    for second in 0..60 {
+        let renewed = Leased { issued: leased.issued.plus_micros(second + 1), ..leased.clone() };
+        leases.renew(&renewed, PARTNER, at(second)).unwrap();
+        let from = (second as u64 * 37) % 90;
+        let admit = |n| leases.admit(&leased, PARTNER, group(n), at(second)).is_ok();
+        sent += (from..from + 10).filter(|n| admit(*n)).count() as i64 * 4;
+    }
+    assert!(sent <= 120 + 60, "{sent} s of viewing within 60 s");
+    assert!(sent > 100, "the control: {sent} s, somebody who looks for something is not held up at once");
+}
+
+#[test]
+fn a_group_that_did_not_come_does_not_count() {
+    let leases = Leases::default();
+    let leased = opened(&leases);
+    for n in 0..7 {
+        assert_eq!(code(leases.admit(&leased, PARTNER, group(n), at(0))), "ok");
+    }
+    assert_eq!(code(leases.admit(&leased, PARTNER, group(7), at(0))), "TOO_FAR_AHEAD", "the control");
+    for _ in 0..20 {
+        leases.not_sent(&leased, group(6));
+        assert_eq!(code(leases.admit(&leased, PARTNER, group(6), at(0))), "ok");
+    }
 }
 
 #[test]

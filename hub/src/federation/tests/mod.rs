@@ -3,6 +3,7 @@
 
 mod agreements;
 mod asking;
+mod door;
 mod hostile;
 mod leases;
 mod playback;

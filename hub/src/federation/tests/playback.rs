@@ -42,6 +42,7 @@ async fn a_revocation_ends_what_is_being_watched_at_once() {
     let refused = playing.group(Stream::Main, run, 2, 3).await.unwrap_err();
     assert_eq!(refused.code(), "REVOKED");
     tokio::time::timeout(Duration::from_secs(10), playing.ended()).await.expect("the renewal is refused");
+    assert_eq!(playing.ended_by().map(|why| why.code.as_str()), Some("REVOKED"));
     assert!(firenze.leaves().await.iter().any(|(phase, clause, _)| *phase == Phase::Closed && clause == "3.3"));
 }
 
@@ -79,6 +80,49 @@ async fn a_lease_that_nobody_renews_is_closed_in_the_register() {
     eventually("the expired lease's entry", closed).await;
     let refused = playing.group(Stream::Main, run_of(camera(2, 1)), 0, 1).await.unwrap_err();
     assert!(["EXPIRED", "NO_LEASE"].contains(&refused.code()), "{refused}");
+}
+
+#[tokio::test]
+async fn a_requester_whose_clock_is_behind_renews_its_lease() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    // 40 s of difference, within what is tolerated between hubs.
+    firenze.clock.advance_micros(40 * MICROS_PER_SECOND);
+    let playing = prato.federation.open_playback(playback(&firenze, 1, 10)).await.unwrap();
+    prato.clock.advance_micros(5 * MICROS_PER_SECOND);
+    playing.renew().await.unwrap();
+    let again = playing.renew().await.unwrap_err();
+    assert_eq!(again.code(), "REPLAYED", "the control: signed at the same instant, it renews nothing");
+}
+
+#[tokio::test]
+async fn what_is_granted_and_was_not_recorded_is_told_so_and_what_is_not_granted_is_not() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    for kind in [campanile_proto::kind::Kind::NotFound, campanile_proto::kind::Kind::Expired] {
+        *firenze.holdings.missing.lock().unwrap() = Some(kind);
+        let granted = prato.federation.open_playback(playback(&firenze, 1, 10)).await.err().unwrap();
+        assert_eq!((granted.code(), granted.kind()), ("NOTHING_RECORDED", campanile_proto::kind::Kind::NotFound));
+        let other = prato.federation.open_playback(playback(&firenze, 3, 10)).await.err().unwrap();
+        assert_eq!(other.code(), "NOT_GRANTED");
+    }
+}
+
+#[tokio::test]
+async fn a_day_of_one_camera_is_listed_whole() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    prato.agree_with(&firenze).await;
+    let day = PlaybackQuery {
+        from: NOW.plus_micros(-24 * campanile_proto::time::MICROS_PER_HOUR),
+        to: NOW,
+        ..playback(&firenze, 1, 10)
+    };
+    let playing = prato.federation.open_playback(day).await.unwrap();
+    let groups = &playing.listing().variants[0].groups;
+    assert_eq!(groups.len(), 43_200);
+    assert!(groups.windows(2).all(|pair| pair[0].last + 1 == pair[1].first));
+    let last = groups.last().unwrap();
+    playing.group(Stream::Main, run_of(camera(2, 1)), last.first, last.last).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use super::identity;
 use super::relay::{Mangle, Relay};
-use crate::access::{Door, Refusal, Request};
+use crate::access::{Door, Refusal, Request, Shutter};
 use crate::federation::owner::Picture;
 use crate::federation::*;
-use crate::register::Register;
+use crate::register::{Register, RegisterError, Root};
 use bytes::Bytes;
 use campanile_proto::federation::v1::{
     CameraCard, Grant, GroupListing, Listing, Purpose, Right, SearchHit, VariantListing,
@@ -49,13 +49,20 @@ pub fn footage(camera: CameraId, first: u64) -> Bytes {
     bytes.into()
 }
 
+/// What is done to hits, and what to listings.
+pub type Bends = (fn(&mut SearchHit), fn(&mut Listing));
+
 pub struct Holdings {
     door: Door,
     register: Register,
     number: u8,
     /// How long a search takes.
     pub slow: Mutex<Duration>,
-    /// Runs when a group is asked for, before it is delivered.
+    /// What is done to every hit and listing before it leaves: a partner that misbehaves.
+    pub bent: Mutex<Option<Bends>>,
+    /// What a listing fails with.
+    pub missing: Mutex<Option<Kind>>,
+    /// Runs when events or a group are asked for, before they are delivered.
     pub meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
@@ -65,10 +72,11 @@ pub struct Town {
     pub holdings: Arc<Holdings>,
     pub register: Register,
     pub clock: Arc<SimClock>,
+    pub shutter: Arc<Shutter>,
     pub address: String,
     stop: CancellationToken,
     serving: Mutex<Option<tokio::task::JoinHandle<Result<(), tonic::transport::Error>>>>,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Drop for Town {
@@ -90,6 +98,10 @@ impl Owner for Holdings {
         Box::pin(async move {
             let slow = *self.slow.lock().unwrap();
             tokio::time::sleep(slow).await;
+            let meanwhile = self.meanwhile.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
             let hit = |number| SearchHit {
                 event_id: event_of(camera(self.number, number)).into(),
                 camera_id: camera(self.number, number).into(),
@@ -98,7 +110,11 @@ impl Owner for Holdings {
             };
             // One camera more than any agreement grants: a search that forgets its bounds shows it.
             let within = |hit: &SearchHit| (wanted.from.0..wanted.to.0).contains(&hit.start_us);
-            Ok((1..=9).map(hit).filter(within).take(wanted.limit).collect())
+            let mut hits: Vec<SearchHit> = (1..=9).map(hit).filter(within).take(wanted.limit).collect();
+            if let Some((bend, _)) = *self.bent.lock().unwrap() {
+                hits.iter_mut().for_each(bend);
+            }
+            Ok(hits)
         })
     }
 
@@ -110,7 +126,13 @@ impl Owner for Holdings {
     fn picture(&self, event: EventId) -> BoxFuture<'_, Result<Option<Picture>, NotReleased>> {
         let found = (1..=9).map(|number| camera(self.number, number)).find(|camera| event_of(*camera) == event);
         let picture = |camera| Picture { camera, start: event_start(), jpeg: Bytes::from_static(b"jpeg") };
-        Box::pin(async move { Ok(found.map(picture)) })
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        Box::pin(async move {
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+            Ok(found.map(picture))
+        })
     }
 
     fn listing(
@@ -129,7 +151,19 @@ impl Owner for Holdings {
             discontinuity: false,
         });
         let variant = VariantListing { stream: Stream::Main.into(), groups: groups.collect(), ..Default::default() };
-        Box::pin(async move { Ok(Listing { zero_us: from.0, variants: vec![variant], ..Default::default() }) })
+        let missing = *self.missing.lock().unwrap();
+        Box::pin(async move {
+            match missing {
+                Some(kind) => Err(NotReleased { what: "a listing", kind, source: "there is none".into() }),
+                None => {
+                    let mut listing = Listing { zero_us: from.0, variants: vec![variant], ..Default::default() };
+                    if let Some((_, bend)) = *self.bent.lock().unwrap() {
+                        bend(&mut listing);
+                    }
+                    Ok(listing)
+                }
+            }
+        })
     }
 
     fn init(&self, _: RequestId, _: CameraId, _: Stream, _: RunId) -> BoxFuture<'_, Result<Bytes, NotReleased>> {
@@ -152,6 +186,16 @@ impl Owner for Holdings {
             }
             Ok(footage(camera, range.0))
         })
+    }
+
+    fn begins_with(&self, then: Root) -> BoxFuture<'_, Result<bool, NotReleased>> {
+        let failed = |source: RegisterError| NotReleased { what: "root", kind: Kind::Internal, source: source.into() };
+        Box::pin(async move { self.register.begins_with(Some(then)).await.map_err(failed) })
+    }
+
+    fn growth(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, NotReleased>> {
+        let failed = |source: RegisterError| NotReleased { what: "proof", kind: source.kind(), source: source.into() };
+        Box::pin(async move { self.register.consistency(old, new).await.map_err(failed) })
     }
 
     fn checkpoint(&self) -> BoxFuture<'_, Result<SignedEnvelope, NotReleased>> {
@@ -196,10 +240,12 @@ impl Town {
         let identity = Arc::new(identity(number));
         let register_path = folder.path().join("register.sqlite");
         let register = Register::open(&register_path, identity.id, identity.register.clone(), clock.clone()).unwrap();
-        let door = Door::new(identity.id, 7, register.clone(), clock.clone());
+        let shutter = Arc::new(Shutter::default());
+        let door = Door::new(identity.id, 7, register.clone(), clock.clone()).judged_by(&shutter);
         let (tls, published) = (tls(), door.clone());
         let federation = Federation::open(Parts {
             path: folder.path().join("federation.sqlite"),
+            marker: marker_path(folder.path()),
             clock: clock.clone(),
             identity,
             tls_authority: tls.authority,
@@ -214,6 +260,8 @@ impl Town {
             number,
             slow: Mutex::default(),
             meanwhile: Mutex::default(),
+            missing: Mutex::default(),
+            bent: Mutex::default(),
         });
         let stop = CancellationToken::new();
         let service = Relay { inner: Service::new(federation.clone(), holdings.clone()), mangle };
@@ -227,7 +275,7 @@ impl Town {
             );
         let serving = Mutex::new(Some(tokio::spawn(server)));
         tokio::spawn(federation.clone().run(holdings.clone(), stop.clone()));
-        Self { number, federation, holdings, register, clock, address, stop, serving, _folder: folder }
+        Self { number, federation, holdings, register, clock, shutter, address, stop, serving, folder }
     }
 
     /// Nobody answers here any more, when this returns.

@@ -1,11 +1,12 @@
 //! Over real TLS on loopback: a hub's gRPC side, and boxes that follow a script.
 
+mod door;
 mod enrolment;
 mod footage;
 mod sessions;
 
 use super::{EdgeService, Served, serve};
-use crate::access::Door;
+use crate::access::{Door, Shutter};
 use crate::catalog::{self, Catalog};
 use crate::fleet::{Authority, Fleet, Identity, Parts, SessionTerms};
 use crate::media::{Playback, RingKeeper};
@@ -41,6 +42,8 @@ struct Stand {
     fleet: Fleet,
     playback: Playback,
     door: Door,
+    register: Register,
+    shutter: Arc<Shutter>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -66,7 +69,8 @@ impl Stand {
         let (catalog, _) = catalog::open(dir, identity.id, keeper.clone(), clock.clone(), 7).unwrap();
         let register =
             Register::open(&dir.join("register.sqlite"), identity.id, identity.register.clone(), clock.clone());
-        let door = Door::new(identity.id, 7, register.unwrap(), clock.clone());
+        let (register, shutter) = (register.unwrap(), Arc::new(Shutter::default()));
+        let door = Door::new(identity.id, 7, register.clone(), clock.clone()).judged_by(&shutter);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let parts = Parts {
@@ -92,7 +96,20 @@ impl Stand {
         let stop = CancellationToken::new();
         let serving = serve(listener, served, stop.clone());
         let task = tokio::spawn(async move { serving.await.unwrap() });
-        Self { dir: dir.to_owned(), address, clock, catalog, authority, fleet, playback, door, stop, task }
+        Self {
+            dir: dir.to_owned(),
+            address,
+            clock,
+            catalog,
+            authority,
+            fleet,
+            playback,
+            door,
+            register,
+            shutter,
+            stop,
+            task,
+        }
     }
 
     /// Returns once the catalogue's file is closed, so that it can be put aside.

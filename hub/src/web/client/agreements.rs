@@ -26,6 +26,8 @@ pub enum Agreements {
     /// Propose the same rights in both directions; the partner's cameras are filled in as it signs.
     Propose(Propose),
     Sign(Sign),
+    /// Puts a suspended agreement in force again, once it was compared with the partner's.
+    Confirm(One),
     /// Ends it here at once.
     Revoke(Revoke),
 }
@@ -129,6 +131,10 @@ impl Agreements {
             Self::Sign(Sign { id, cameras, target }) => {
                 let path = format!("/api/v1/agreements/{}/sign", segment(&id)?);
                 one(&target, &Connection::open(&target).await?.post(&path, &json!({ "cameras": cameras })).await?);
+            }
+            Self::Confirm(One { id, target }) => {
+                let path = format!("/api/v1/agreements/{}/confirm", segment(&id)?);
+                one(&target, &Connection::open(&target).await?.post(&path, &json!({})).await?);
             }
             Self::Revoke(Revoke { id, reason, target }) => {
                 let path = format!("/api/v1/agreements/{}/revoke", segment(&id)?);

@@ -82,7 +82,7 @@ pub enum Command {
     /// Partner organisations: list, add.
     #[command(subcommand)]
     Partners(agreements::Partners),
-    /// Agreements: list, show, propose, sign, revoke.
+    /// Agreements: list, show, propose, sign, confirm, revoke.
     #[command(subcommand)]
     Agreements(agreements::Agreements),
     /// The register: list, verify, checkpoint.
@@ -154,7 +154,17 @@ type Done = Result<(), ClientError>;
 
 /// Runs one command against a running hub.
 pub async fn command(command: Command) -> ExitCode {
-    let done = match command {
+    match run(command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("campanile-hub: {}", campanile_proto::kind::Chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+pub(super) async fn run(command: Command) -> Done {
+    match command {
         Command::Search(search) => search.run().await,
         Command::Play(play) => play.run().await,
         Command::Cameras(cameras) => cameras.run().await,
@@ -165,13 +175,6 @@ pub async fn command(command: Command) -> ExitCode {
         Command::Register(register) => register.run().await,
         Command::People(people) => people.run().await,
         Command::Status(plain) => status(&plain.target).await,
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("campanile-hub: {}", campanile_proto::kind::Chain(&error));
-            ExitCode::from(error.exit_code())
-        }
     }
 }
 

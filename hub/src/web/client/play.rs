@@ -5,7 +5,7 @@ use super::{ClientError, Done, Reason, Target, playlist, show, times};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct Play {
@@ -26,13 +26,35 @@ pub struct Play {
     /// main or sub.
     #[arg(long, default_value = "main")]
     stream: String,
-    /// Fail (69) unless the whole interval was recorded.
+    /// Fail (69), and write no file, unless the whole interval was recorded.
     #[arg(long)]
     complete: bool,
     #[command(flatten)]
     reason: Reason,
     #[command(flatten)]
     target: Target,
+}
+
+/// A file beside the one that is wanted, so that this one is there whole or not at all. Dropped, it is gone.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn of(out: &Path) -> Self {
+        let mut name = out.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        Self(out.with_file_name(name))
+    }
+
+    fn keep(&self, out: &Path) -> std::io::Result<()> {
+        std::fs::rename(&self.0, out)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Not there any more once it was kept.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Play {
@@ -47,24 +69,31 @@ impl Play {
         let opened = connection.post("/api/v1/playbacks", &body).await?;
         let id = opened["id"].as_str().ok_or(ClientError::Unreadable("a playback without id"))?.to_owned();
         let base = format!("/api/v1/playbacks/{}", super::connection::segment(&id)?);
-        let saved = self.save(&mut connection, &base).await;
+        let aside = Aside::of(&self.out);
+        let saved = self.save(&mut connection, &base, &aside).await;
         // Also what failed is closed, so that the register says when.
         let closed = connection.delete(&base).await;
         let (list, bytes) = saved?;
         closed?;
         let missing = playlist::missing(&list, from, to);
-        self.report(&list, bytes, missing.as_deref());
-        match missing {
-            Some(missing) if self.complete => Err(ClientError::Incomplete(format!("not complete: {missing}"))),
-            _ => Ok(()),
+        if let Some(missing) = missing.as_ref().filter(|_| self.complete) {
+            return Err(ClientError::Incomplete(format!("not complete, so not saved: {missing}")));
         }
+        aside.keep(&self.out).map_err(|source| ClientError::Write { path: self.out.clone(), source })?;
+        self.report(&list, bytes, missing.as_deref());
+        Ok(())
     }
 
-    async fn save(&self, connection: &mut Connection, base: &str) -> Result<(Vec<playlist::Listed>, u64), ClientError> {
+    async fn save(
+        &self,
+        connection: &mut Connection,
+        base: &str,
+        aside: &Aside,
+    ) -> Result<(Vec<playlist::Listed>, u64), ClientError> {
         let text = connection.get_bytes(&format!("{base}/{}.m3u8", super::connection::segment(&self.stream)?)).await?;
         let list = playlist::media(&text)?;
         let failed = |source| ClientError::Write { path: self.out.clone(), source };
-        let mut file = std::io::BufWriter::new(std::fs::File::create(&self.out).map_err(failed)?);
+        let mut file = std::io::BufWriter::new(std::fs::File::create(&aside.0).map_err(failed)?);
         let (mut bytes, mut init) = (0, None);
         for listed in &list {
             if init.as_ref() != Some(&listed.init) {
@@ -104,5 +133,28 @@ impl Play {
         if let Some(missing) = missing {
             println!("not the whole interval: {missing}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_there_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("duomo.mp4");
+        let files = || std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+        std::fs::write(&out, "older").unwrap();
+        let aside = Aside::of(&out);
+        std::fs::write(&aside.0, "half").unwrap();
+        assert_eq!(files().len(), 2);
+        drop(aside);
+        assert_eq!((files(), std::fs::read(&out).unwrap()), (vec!["duomo.mp4".into()], b"older".to_vec()));
+        let aside = Aside::of(&out);
+        std::fs::write(&aside.0, "whole").unwrap();
+        aside.keep(&out).unwrap();
+        drop(aside);
+        assert_eq!((files(), std::fs::read(&out).unwrap()), (vec!["duomo.mp4".into()], b"whole".to_vec()));
     }
 }

@@ -50,9 +50,10 @@ impl Register {
                 match target.json {
                     true => println!("{answer}"),
                     false => println!(
-                        "verified: {} entries, {} checkpoints, root {}",
+                        "verified: {} entries, {} checkpoints, witnessed by {} partners, root {}",
                         answer["size"],
                         answer["checkpoints"],
+                        answer["witnessed"],
                         show::text(&answer["root"])
                     ),
                 }

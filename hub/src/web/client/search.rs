@@ -98,7 +98,11 @@ impl Table {
             }
             Some("failed") => {
                 let (code, sentence) = (show::text(&line["code"]), show::text(&line["sentence"]));
-                println!("-- {organisation}: no answer after {} ms: {sentence} ({code})", line["latency_ms"]);
+                let clause = match show::text(&line["clause"]) {
+                    none if none.is_empty() => none,
+                    clause => format!(" [clause {clause}]"),
+                };
+                println!("-- {organisation}: no answer after {} ms: {sentence} ({code}){clause}", line["latency_ms"]);
             }
             Some("end") => println!("-- {} in all; request {}", self.found, show::text(&line["request_id"])),
             _ => {}
