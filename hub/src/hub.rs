@@ -303,6 +303,7 @@ fn retention(hub: &Hub) -> Retention {
         clock: hub.clock.clone(),
         retention_days: hub.config.retention_days,
         forgotten: AtomicI64::new(0),
+        said: AtomicI64::new(0),
     }
 }
 

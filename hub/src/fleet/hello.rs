@@ -147,7 +147,8 @@ impl Fleet {
         replay: bool,
         out: &mpsc::Sender<HubMessage>,
     ) -> Result<(), Rejected> {
-        let mut first = vec![message(hub_message::Message::Welcome(welcome)), self.hub_time()];
+        let mut first = vec![message(hub_message::Message::Welcome(welcome))];
+        first.extend(self.hub_time());
         let (keeper, held) = (self.0.keeper.clone(), hello.key_generation);
         let lifted = tokio::task::spawn_blocking(move || keeper.box_holds(edge, held)).await;
         if lifted.map_err(|_| Rejected::Stopping)?.map_err(|error| Rejected::Keys(EnrolError::Keys(error)))? {

@@ -98,12 +98,16 @@ impl Fleet {
         info!(%edge, reason, "session ended");
     }
 
-    pub(super) fn hub_time(&self) -> HubMessage {
+    /// None while this hub does not believe its clock: a box destroys and names hours by what it is told.
+    pub(super) fn hub_time(&self) -> Option<HubMessage> {
+        if !self.0.keeper.clock_trusted() {
+            return None;
+        }
         // How far this machine's clock may be off is not measured; a second is what NTP keeps easily.
         let (utc_us, uncertainty_us) = (self.0.clock.utc().0, 1_000_000_u64);
         let payload = [utc_us.to_le_bytes(), uncertainty_us.to_le_bytes()].concat();
         let signature = signed::sign(signed::EDGE, "HubTime", &payload, &self.0.identity.long_term);
-        message(hub_message::Message::Time(HubTime { utc_us, uncertainty_us, signature: signature.into() }))
+        Some(message(hub_message::Message::Time(HubTime { utc_us, uncertainty_us, signature: signature.into() })))
     }
 }
 
@@ -121,7 +125,10 @@ impl Talk {
                 () = live.end.cancelled() => return self.part(live.reason()).await,
                 () = self.fleet.0.stop.cancelled() => return self.part("shutting down").await,
                 () = live.out.closed() => return "the box is gone".to_owned(),
-                _ = time.tick() => self.say(self.fleet.hub_time()).await,
+                _ = time.tick() => match self.fleet.hub_time() {
+                    Some(time) => self.say(time).await,
+                    None => ControlFlow::Continue(()),
+                },
                 Ok(()) = keys.changed() => self.deliver_keys().await,
                 heard = inbound.next() => match heard {
                     None => return "the box ended it".to_owned(),

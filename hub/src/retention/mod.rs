@@ -10,7 +10,7 @@ use crate::fleet::Fleet;
 use crate::media::{Alarm, Maintained, Playback, RingKeeper};
 use crate::search::Search;
 use campanile_proto::kind::Chain;
-use campanile_proto::time::{Clock, MICROS_PER_HOUR};
+use campanile_proto::time::{Clock, MICROS_PER_HOUR, MICROS_PER_SECOND};
 use campanile_proto::types::v1::Act;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,6 +34,8 @@ pub struct Retention {
     pub retention_days: u32,
     /// Hour of the last round that forgot coverage; 0 at the start.
     pub forgotten: AtomicI64,
+    /// Minute of the monotonic clock at which doubts about the wall clock were last logged; 0: none.
+    pub said: AtomicI64,
 }
 
 impl Retention {
@@ -78,8 +80,15 @@ impl Retention {
     }
 
     async fn maintained(&self, done: Maintained) {
-        if done.clock_doubted {
+        // An hour is as often as anybody reads the same line.
+        let minute = self.clock.mono().0 / (60 * MICROS_PER_SECOND);
+        let said = self.said.load(Ordering::Relaxed);
+        if done.clock_doubted && (said == 0 || minute - said >= 60) {
             error!("{}", Alarm::Clock);
+            self.said.store(minute.max(1), Ordering::Relaxed);
+        }
+        if !done.clock_doubted {
+            self.said.store(0, Ordering::Relaxed);
         }
         for hour in &done.destroyed {
             info!(hour, "hour key destroyed");
@@ -135,10 +144,21 @@ mod tests {
         let index = dir.join("derived/tantivy");
         let (search, follower) = Search::open(&index, derived.clone(), catalog.clone(), clock.clone()).await.unwrap();
         tokio::spawn(follower.run(CancellationToken::new()));
-        let forgotten = AtomicI64::new(0);
+        let (forgotten, said) = (AtomicI64::new(0), AtomicI64::new(0));
         let retention_days = 7;
-        let retention =
-            Retention { keeper, derived, catalog, search, playback, fleet, door, clock, retention_days, forgotten };
+        let retention = Retention {
+            keeper,
+            derived,
+            catalog,
+            search,
+            playback,
+            fleet,
+            door,
+            clock,
+            retention_days,
+            forgotten,
+            said,
+        };
         (retention, register)
     }
 

@@ -271,6 +271,26 @@ async fn a_box_that_holds_newer_keys_than_a_restored_ring_gets_keys_it_will_take
     stand.close().await;
 }
 
+#[tokio::test]
+async fn a_hub_that_doubts_its_clock_tells_no_box_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let now = stand.clock.utc();
+    for (utc, told) in [(now, true), (now.plus_micros(86_400_000_000), false), (now, true)] {
+        stand.clock.step_utc(utc);
+        let mut session = enrolled.session(&stand, enrolled.hello(1, 0)).await.unwrap();
+        // What is wished for comes after the time.
+        let time = session.hear_until(|heard| match heard {
+            Heard::Time(_) => Some(true),
+            Heard::Desired(_) => Some(false),
+            _ => None,
+        });
+        assert_eq!(time.await, told, "{utc:?}");
+    }
+    stand.close().await;
+}
+
 fn generation(keys: &campanile_proto::edge::v1::SignedKeys) -> u32 {
     let keys: campanile_proto::edge::v1::SealingKeys = prost::Message::decode(keys.payload.clone()).unwrap();
     keys.generation
