@@ -18,10 +18,14 @@ use campanile_proto::time::Clock;
 use campanile_proto::types::v1::Stream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::record::recorder::EdgeIdentity;
+
+/// For fragments that wait and for footers; a disk that takes longer hangs.
+const LAST_WRITES: Duration = Duration::from_secs(4);
 
 /// What a camera needs of the rest of the agent.
 #[derive(Clone)]
@@ -142,8 +146,14 @@ impl Camera {
             }
         }
         let writing = self.writing;
-        if !tokio::task::spawn_blocking(move || writing.finish()).await.unwrap_or(false) {
-            tracing::error!(camera = %self.id, "the recorder's thread broke off");
+        let finished = tokio::task::spawn_blocking(move || writing.finish());
+        match tokio::time::timeout(LAST_WRITES, finished).await {
+            Ok(Ok(true)) => {}
+            Ok(_) => tracing::error!(camera = %self.id, "the recorder's thread broke off"),
+            Err(_) => tracing::error!(camera = %self.id, "the disk takes nothing: the recorder is left behind"),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,11 +25,16 @@ pub fn start(
     let life = async move {
         while !stop.is_cancelled() {
             match Camera::new(config.clone(), id, dependencies.clone()) {
-                Ok(camera) => match tokio::spawn(camera.run(stop.clone()).in_current_span()).await {
-                    Ok(()) if stop.is_cancelled() => return,
-                    Ok(()) => tracing::error!("camera task ended by itself"),
-                    Err(error) => tracing::error!(%error, "camera task died"),
-                },
+                Ok(camera) => {
+                    // Owned: whoever aborts this life ends the camera with it.
+                    let mut owned = JoinSet::new();
+                    owned.spawn(camera.run(stop.clone()).in_current_span());
+                    match owned.join_next().await {
+                        _ if stop.is_cancelled() => return,
+                        Some(Err(error)) => tracing::error!(%error, "camera task died"),
+                        _ => tracing::error!("camera task ended by itself"),
+                    }
+                }
                 Err(error) => tracing::error!(error = %Chain(&error), "camera cannot be started"),
             }
             tokio::select! {

@@ -6,28 +6,28 @@
 //! configuration that cannot be used keeps them from it.
 
 mod cameras;
+mod ending;
 mod notify;
 mod services;
 
+use self::ending::Ending;
 use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::identity::{IdentityError, IdentityFolder};
 use crate::index::{Index, IndexError};
-use campanile_proto::kind::Kind;
+use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::Clock;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often an un-enrolled box looks whether it was enrolled.
 const ENROLMENT_CHECK: Duration = Duration::from_secs(1);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
-/// Cameras close their segments within this; a fragment is one second.
-const CAMERAS_DEADLINE: Duration = Duration::from_secs(8);
-/// The last states of segments and cameras go out within this, if the hub is there.
-const UPLINK_DEADLINE: Duration = Duration::from_secs(3);
+/// The index brings its log into the database within this.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why the agent cannot work at all.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,15 @@ pub(crate) struct Parts {
     pub timekeeper: Arc<Timekeeper>,
     pub folder: IdentityFolder,
     pub index: Index,
+    pub stop: CancellationToken,
+    ending: OnceLock<Ending>,
+}
+
+impl Parts {
+    /// The process's end, from the first question after it was told to stop.
+    fn ending(&self) -> Option<Ending> {
+        self.stop.is_cancelled().then(|| *self.ending.get_or_init(Ending::begin))
+    }
 }
 
 /// Runs until `stop`; starts anew from within when the box is enrolled.
@@ -73,19 +82,28 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     let folder = IdentityFolder::open(&config.state_dir)?;
     let timekeeper = Arc::new(Timekeeper::open(&config.state_dir, clock.clone()));
     let index = Index::open(&config.state_dir.join("index.sqlite"))?;
-    let parts = Parts { config, clock, timekeeper, folder, index };
+    let parts = Parts { config, clock, timekeeper, folder, index, stop, ending: OnceLock::new() };
     let keep_time = tokio::spawn(keep_time(parts.timekeeper.clone()));
-    let outcome = lives(&parts, &stop).await;
+    let told = parts.stop.clone();
+    let tell_systemd = tokio::spawn(async move {
+        told.cancelled().await;
+        notify::systemd("STOPPING=1");
+    });
+    let outcome = lives(&parts).await;
     keep_time.abort();
-    notify::systemd("STOPPING=1");
-    if let Err(error) = parts.index.flush().await {
-        tracing::error!(error = %campanile_proto::kind::Chain(&error), "index not flushed");
+    tell_systemd.abort();
+    let ending = parts.ending().unwrap_or_else(Ending::begin);
+    match ending.stage(FLUSH, parts.index.flush()).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::error!(error = %Chain(&error), "index not flushed"),
+        None => tracing::error!("index not flushed in time"),
     }
     outcome
 }
 
 /// One life a state of enrolment.
-async fn lives(parts: &Parts, stop: &CancellationToken) -> Result<(), AgentError> {
+async fn lives(parts: &Parts) -> Result<(), AgentError> {
+    let stop = &parts.stop;
     while !stop.is_cancelled() {
         let identity = parts.folder.load()?;
         let life = stop.child_token();

@@ -1,6 +1,7 @@
 //! One life of the agent, from starting its parts to ending them in order.
 
-use super::{AgentError, CAMERAS_DEADLINE, Parts, UPLINK_DEADLINE, cameras};
+use super::ending::Ending;
+use super::{AgentError, Parts, cameras};
 use crate::facts::{self, Fact, Facts, Lost};
 use crate::health::Health;
 use crate::identity::{CameraNames, Identity};
@@ -29,6 +30,14 @@ const GATHER: Duration = Duration::from_millis(150);
 const MAX_FACTS: usize = 1024;
 /// How often the start-up walk is repeated when facts were dropped, at most.
 const RESCAN_CHECK: Duration = Duration::from_secs(10);
+/// Cameras close their segments within this: a fragment is one second, a farewell to an analysing child two.
+const CAMERAS: Duration = Duration::from_secs(5);
+/// Tasks that are aborted end at their next step.
+const ABORTED: Duration = Duration::from_millis(500);
+/// What the cameras told is written down within this.
+const FACTS: Duration = Duration::from_secs(2);
+/// The last states of segments and cameras go out within this, if the hub is there.
+const REPORTS: Duration = Duration::from_secs(3);
 /// The system clock is told to the hub this often.
 const ANCHOR_INTERVAL: Duration = Duration::from_secs(1800);
 
@@ -43,7 +52,7 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
     let ends = CancellationToken::new();
     let (standing, standing_watch) = watch::channel(Standing::Connecting);
 
-    let mut cameras = start_cameras(parts, identity.as_ref(), &facts, keys_watch, &stop)?;
+    let cameras = start_cameras(parts, identity.as_ref(), &facts, keys_watch, &stop)?;
     let mut services = JoinSet::new();
     let taking = Taking {
         index: parts.index.clone(),
@@ -63,7 +72,8 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
         wished_days: wishes_watch.clone(),
     };
     services.spawn(retain.run(ends.clone()));
-    services.spawn(tell_time(parts.timekeeper.clone(), facts.clone()));
+    let telling = CancellationToken::new();
+    services.spawn(tell_time(parts.timekeeper.clone(), facts.clone(), telling.clone()));
     services.spawn(keep_wishes(wishes_watch, parts.config.state_dir.join("desired.json")));
     if let Some(identity) = identity {
         let health = Health {
@@ -94,8 +104,8 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
         ended = services.join_next() => Err(died(ended)),
     };
     stop.cancel();
-    let connected = || *standing_watch.borrow() == Standing::Connected;
-    end(parts, &mut cameras, taker, &mut services, ends, connected).await;
+    let living = Living { cameras, telling, taker, services, ends, standing: standing_watch };
+    living.end(&parts.index, parts.ending().unwrap_or_else(Ending::begin)).await;
     outcome
 }
 
@@ -106,35 +116,45 @@ fn died(ended: Option<Result<(), tokio::task::JoinError>>) -> AgentError {
     AgentError::Ended("beside the cameras")
 }
 
-/// Cameras close their segments; what they told reaches the index; the hub hears of it, if it is there.
-async fn end(
-    parts: &Parts,
-    cameras: &mut JoinSet<()>,
+/// What is to be ended, in this order.
+struct Living {
+    cameras: JoinSet<()>,
+    /// Stops the telling of the time, the last that tells facts once the cameras are gone.
+    telling: CancellationToken,
     taker: tokio::task::JoinHandle<()>,
-    services: &mut JoinSet<()>,
+    services: JoinSet<()>,
     ends: CancellationToken,
-    connected: impl Fn() -> bool,
-) {
-    super::notify::systemd("STOPPING=1");
-    let all_ended = async { while cameras.join_next().await.is_some() {} };
-    if tokio::time::timeout(CAMERAS_DEADLINE, all_ended).await.is_err() {
-        tracing::error!("a camera did not close its segments in time: the next start will");
-        cameras.shutdown().await;
-    }
-    // The time teller holds facts too: the taker ends when both are gone.
-    let waiting_is_over = async {
-        while connected() && parts.index.progress().await.is_ok_and(|progress| progress.waiting > 0) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    standing: watch::Receiver<Standing>,
+}
+
+impl Living {
+    /// Cameras close their segments; what they told reaches the index; the hub hears of it, if it is there.
+    async fn end(mut self, index: &Index, ending: Ending) {
+        let all_ended = async { while self.cameras.join_next().await.is_some() {} };
+        if ending.stage(CAMERAS, all_ended).await.is_none() {
+            tracing::error!("a camera did not close its segments in time: the next start will");
+            ending.stage(ABORTED, self.cameras.shutdown()).await;
         }
-    };
-    tokio::time::sleep(GATHER * 2).await;
-    if tokio::time::timeout(UPLINK_DEADLINE, waiting_is_over).await.is_err() {
-        tracing::info!("reports wait for the next start");
-    }
-    ends.cancel();
-    services.shutdown().await;
-    if tokio::time::timeout(UPLINK_DEADLINE, taker).await.is_err() {
-        tracing::error!("facts were not written down in time: the next start reads the segments");
+        self.telling.cancel();
+        if ending.stage(FACTS, &mut self.taker).await.is_none() {
+            tracing::error!("facts were not written down in time: the next start reads the segments");
+            self.taker.abort();
+        }
+        let all_reported = async {
+            while *self.standing.borrow() == Standing::Connected
+                && index.progress().await.is_ok_and(|progress| progress.waiting > 0)
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if ending.stage(REPORTS, all_reported).await.is_none() {
+            tracing::info!("reports wait for the next start");
+        }
+        self.ends.cancel();
+        if ending.stage(ABORTED, self.services.shutdown()).await.is_none() {
+            tracing::error!("a service did not end in time and is left behind");
+            self.services.detach_all();
+        }
     }
 }
 
@@ -252,10 +272,13 @@ async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>
     }
 }
 
-async fn tell_time(timekeeper: Arc<crate::clock::Timekeeper>, facts: Facts) {
+async fn tell_time(timekeeper: Arc<crate::clock::Timekeeper>, facts: Facts, stop: CancellationToken) {
     loop {
         facts.tell(Fact::Anchor(timekeeper.system_anchor()));
-        tokio::time::sleep(ANCHOR_INTERVAL).await;
+        tokio::select! {
+            () = tokio::time::sleep(ANCHOR_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
     }
 }
 

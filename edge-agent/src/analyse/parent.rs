@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,8 +31,10 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 64;
 /// A child that takes nothing for this long hangs.
 const HANG: Duration = Duration::from_secs(10);
-/// To say its last when its socket is closed.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// To say its last when its socket is closed; what it did not decode by then was not looked at.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// A killed child is gone at once, unless it hangs in the kernel: then it is left to init.
+const GONE: Duration = Duration::from_millis(500);
 /// After a crash; doubles up to the second value.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -165,33 +167,36 @@ impl Analyser {
         let listening: JoinHandle<()> = tokio::spawn(listener.run());
         let last_words = tokio::spawn(last_words(child.stderr.take()));
         let begin = Frame::Begin { camera: self.camera, ignore: self.ignore, format: format.as_ref().clone() };
-        let over = match write(&mut to_child, &begin).await {
-            Ok(()) => self.feed(&mut to_child, stop).await,
-            Err(over) => over,
+        let feeding = async {
+            match write(&mut to_child, &begin).await {
+                Ok(()) => self.feed(&mut to_child).await,
+                Err(over) => over,
+            }
+        };
+        let over = tokio::select! {
+            () = stop.cancelled() => Over::Stopped,
+            over = feeding => over,
         };
         drop(to_child);
         let farewell = if matches!(over, Over::Hangs) { Duration::ZERO } else { FAREWELL };
-        if tokio::time::timeout(farewell, child.wait()).await.is_err() {
-            let _ = child.kill().await;
-        }
-        if let (Over::Died, Ok(status)) = (&over, child.wait().await) {
-            let said = last_words.await.unwrap_or_default();
+        let ended = part(&mut child, farewell).await;
+        if let (Over::Died, Some(status)) = (&over, ended) {
+            let said = tokio::time::timeout(GONE, last_words).await.ok().and_then(Result::ok).unwrap_or_default();
             tracing::warn!(camera = %self.camera, %status, said, "the analysing child ended");
         }
-        if let Err(error) = listening.await {
-            tracing::error!(camera = %self.camera, %error, "what analysis found was not taken");
+        let abort = listening.abort_handle();
+        match tokio::time::timeout(GONE, listening).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(camera = %self.camera, %error, "what analysis found was not taken"),
+            Err(_) => abort.abort(),
         }
         over
     }
 
-    async fn feed(&mut self, to_child: &mut OwnedWriteHalf, stop: &CancellationToken) -> Over {
+    async fn feed(&mut self, to_child: &mut OwnedWriteHalf) -> Over {
         let mut started = false;
         loop {
-            let work = tokio::select! {
-                () = stop.cancelled() => return Over::Stopped,
-                work = self.work.recv() => work,
-            };
-            match work {
+            match self.work.recv().await {
                 None => return Over::Stopped,
                 Some(Work::Format(format)) => return Over::NewFormat(format),
                 Some(Work::Unit(unit)) => {
@@ -222,6 +227,17 @@ impl Analyser {
             .kill_on_drop(true)
             .spawn()?;
         Ok((child, UnixStream::from_std(ours)?))
+    }
+}
+
+/// Waits for a child's end, kills it when it takes too long; none when even that does not end it.
+async fn part(child: &mut Child, farewell: Duration) -> Option<ExitStatus> {
+    match tokio::time::timeout(farewell, child.wait()).await {
+        Ok(status) => status.ok(),
+        Err(_) => {
+            let _ = child.start_kill();
+            tokio::time::timeout(GONE, child.wait()).await.ok()?.ok()
+        }
     }
 }
 
@@ -308,3 +324,6 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,17 +65,20 @@ impl Reader {
         let mut connection = Connection::default();
         self.say(CameraCondition::Connecting, "");
         while self.await_keys(&mut gaps, &stop).await {
-            let started = Instant::now();
-            let error = match self.open().await {
+            let opened = tokio::select! {
+                () = stop.cancelled() => break,
+                opened = self.open() => opened,
+            };
+            let (error, recorded) = match opened {
                 Ok(source) => self.record(source, &mut gaps, &stop).await,
-                Err(error) => Some(error),
+                Err(error) => (Some(error), Duration::ZERO),
             };
             self.recorder.end_run(self.stream);
             let Some(error) = error else { break };
             let condition = error.condition();
             self.say(condition, &error.to_string());
             self.gap(gaps.missing(&self.stamper.now(), condition));
-            let wait = connection.failed(condition, started.elapsed(), random());
+            let wait = connection.failed(condition, recorded, random());
             tracing::warn!(
                 camera = %self.camera, stream = ?self.stream, %error, wait_ms = wait.as_millis() as u64, "source lost"
             );
@@ -111,8 +114,14 @@ impl Reader {
             .unwrap_or_else(|_| Err(SourceError::Machine("opening the stream failed".into())))
     }
 
-    /// Records until the source ends; `None` when stopped.
-    async fn record(&mut self, mut source: Source, gaps: &mut Gaps, stop: &CancellationToken) -> Option<SourceError> {
+    /// Records until the source ends; no error when stopped. Says how long pictures came.
+    async fn record(
+        &mut self,
+        mut source: Source,
+        gaps: &mut Gaps,
+        stop: &CancellationToken,
+    ) -> (Option<SourceError>, Duration) {
+        let mut first: Option<Instant> = None;
         let mut run: Option<Run> = None;
         let mut deadline = Instant::now() + FIRST_PICTURE;
         let mut trouble = self.recorder.trouble();
@@ -129,6 +138,7 @@ impl Reader {
                         deadline = deadline.max(Instant::now() + WATCHDOG);
                     }
                     Some(Ok(Item::Unit(unit))) => {
+                        first.get_or_insert_with(Instant::now);
                         deadline = Instant::now() + WATCHDOG;
                         if let Some(run) = &mut run {
                             self.take(run, unit, gaps);
@@ -147,7 +157,7 @@ impl Reader {
             }
         };
         self.finish_run(&mut run, gaps);
-        ended
+        (ended, first.map_or(Duration::ZERO, |first| first.elapsed()))
     }
 
     fn begin_run(&mut self, format: Arc<StreamFormat>) -> Run {

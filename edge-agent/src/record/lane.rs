@@ -326,7 +326,7 @@ impl Lane {
             open.told_us = now;
             open.tell(setting, false);
         }
-        if is_over(&open.rule, setting.stamper.clock.utc().hour(), now) {
+        if is_over(&open.rule, setting.stamper.clock.utc(), now) {
             self.close(setting);
         }
         Ok(())

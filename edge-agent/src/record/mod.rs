@@ -4,6 +4,8 @@
 //! Does not belong here: connections to cameras (`media`, `camera`), what is in a picture (`analyse`, `motion`).
 //! Invariant: nothing here decodes, and nothing here waits for motion, the index, another camera or the hub.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod fmp4;
 pub mod fragment;
 mod lane;
