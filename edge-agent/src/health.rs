@@ -11,12 +11,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// Tells it.
+#[derive(Clone)]
 pub struct Health {
-    pub identity: Identity,
+    /// Renewed from time to time.
+    pub identity: watch::Receiver<Identity>,
     pub index: Index,
     pub clock: Arc<dyn Clock>,
     pub timekeeper: Arc<Timekeeper>,
@@ -41,7 +45,10 @@ impl Health {
         let progress = self.index.progress().await?;
         let disk = hardware::disk(&self.media_dir);
         let (source, uncertainty_us) = self.timekeeper.belief();
-        let expires = self.identity.validity().map_or(0, |(_, until)| until);
+        let (edge, expires) = {
+            let identity = self.identity.borrow();
+            (identity.edge, identity.validity().map_or(0, |(_, until)| until))
+        };
         let health = EdgeHealth {
             at: Some(self.clock.instant(uncertainty_us)),
             software: concat!("campanile-edge ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -57,6 +64,6 @@ impl Health {
             temperature_celsius: hardware::temperature_celsius(),
             acknowledged_through: progress.acknowledged_through,
         };
-        self.index.health(self.identity.edge, health, self.clock.utc()).await
+        self.index.health(edge, health, self.clock.utc()).await
     }
 }

@@ -9,7 +9,7 @@ use crate::keys::KeysWatch;
 use crate::media::gst::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
-use crate::record::recorder::{Setting, Writing};
+use crate::record::recorder::{Setting, Trouble, Writing};
 use crate::record::segment::Signer;
 use crate::record::store::Store;
 use crate::record::{Live, Recorder};
@@ -19,6 +19,7 @@ use campanile_proto::types::v1::Stream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,8 @@ pub struct Camera {
     readers: Vec<Reader>,
     analyser: Option<Analyser>,
     writing: Writing,
+    /// Closes when the recorder's thread is gone.
+    trouble: watch::Receiver<Option<Trouble>>,
 }
 
 impl Camera {
@@ -128,22 +131,36 @@ impl Camera {
         if let Some(sub) = &config.sub {
             readers.push(reader(Stream::Sub, sub, for_sub));
         }
-        Ok(Self { id, readers, analyser, writing })
+        Ok(Self { id, readers, analyser, writing, trouble: recorder.trouble() })
     }
 
-    /// Runs until stopped, and ends when everything is on disk.
+    /// Runs until stopped or until one of its parts ends, and ends when everything is on disk: whoever started it
+    /// starts it again as a whole.
     pub async fn run(self, stop: CancellationToken) {
+        let life = stop.child_token();
         let mut tasks = JoinSet::new();
         for reader in self.readers {
-            tasks.spawn(reader.run(stop.clone()));
+            tasks.spawn(reader.run(life.clone()));
         }
         if let Some(analyser) = self.analyser {
-            tasks.spawn(analyser.run(stop.clone()));
+            tasks.spawn(analyser.run(life.clone()));
         }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(camera = %self.id, %error, "a camera's task broke off");
+        let mut trouble = self.trouble;
+        let recorder_gone = async { while trouble.changed().await.is_ok() {} };
+        tokio::pin!(recorder_gone);
+        loop {
+            tokio::select! {
+                ended = tasks.join_next() => match ended {
+                    None => break,
+                    Some(Err(error)) => tracing::error!(camera = %self.id, %error, "a camera's task broke off"),
+                    Some(Ok(())) if life.is_cancelled() => {}
+                    Some(Ok(())) => tracing::error!(camera = %self.id, "a camera's task ended before its time"),
+                },
+                () = &mut recorder_gone, if !life.is_cancelled() => {
+                    tracing::error!(camera = %self.id, "the recorder's thread ended before its time");
+                }
             }
+            life.cancel();
         }
         let writing = self.writing;
         let finished = tokio::task::spawn_blocking(move || writing.finish());

@@ -7,25 +7,34 @@
 
 mod cameras;
 mod ending;
+mod keep;
 mod notify;
 mod services;
+mod taking;
+#[cfg(test)]
+mod tests;
 
 use self::ending::Ending;
 use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::identity::{IdentityError, IdentityFolder};
-use crate::index::{Index, IndexError};
+use crate::index::Index;
+use crate::uplink::Wishes;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::Clock;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How often an un-enrolled box looks whether it was enrolled.
 const ENROLMENT_CHECK: Duration = Duration::from_secs(1);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// Before an index that cannot be opened is tried again; doubles up to the second value.
+const FIRST_OPEN: Duration = Duration::from_millis(500);
+const LONGEST_OPEN: Duration = Duration::from_secs(60);
 /// The index brings its log into the database within this.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -36,18 +45,13 @@ pub enum AgentError {
     MakeFolder { path: PathBuf, source: std::io::Error },
     #[error("cannot use the identity of this box")]
     Identity(#[from] IdentityError),
-    #[error("cannot use the index")]
-    Index(#[from] IndexError),
-    #[error("the part {0} ended by itself")]
-    Ended(&'static str),
 }
 
 impl AgentError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::MakeFolder { .. } | Self::Ended(_) => Kind::Internal,
+            Self::MakeFolder { .. } => Kind::Internal,
             Self::Identity(error) => error.kind(),
-            Self::Index(error) => error.kind(),
         }
     }
 }
@@ -58,7 +62,9 @@ pub(crate) struct Parts {
     pub clock: Arc<dyn Clock>,
     pub timekeeper: Arc<Timekeeper>,
     pub folder: IdentityFolder,
-    pub index: Index,
+    index: OnceCell<Index>,
+    /// What the hub wants of this box.
+    pub wishes: watch::Sender<Wishes>,
     pub stop: CancellationToken,
     ending: OnceLock<Ending>,
 }
@@ -67,6 +73,27 @@ impl Parts {
     /// The process's end, from the first question after it was told to stop.
     fn ending(&self) -> Option<Ending> {
         self.stop.is_cancelled().then(|| *self.ending.get_or_init(Ending::begin))
+    }
+
+    /// The index, as soon as it can be opened: a disk may be full, or somebody may have put an older version back.
+    /// What is recorded until then is found by the walk through the segments.
+    async fn index(&self) -> Index {
+        let open = async || {
+            let mut rest = FIRST_OPEN;
+            loop {
+                let path = self.config.state_dir.join("index.sqlite");
+                match tokio::task::spawn_blocking(move || Index::open(&path)).await {
+                    Ok(Ok(index)) => return index,
+                    Ok(Err(error)) => {
+                        tracing::error!(error = %Chain(&error), "recording without an index; it is tried again");
+                    }
+                    Err(error) => tracing::error!(%error, "the index could not be tried"),
+                }
+                tokio::time::sleep(rest).await;
+                rest = (rest * 2).min(LONGEST_OPEN);
+            }
+        };
+        self.index.get_or_init(open).await.clone()
     }
 }
 
@@ -81,8 +108,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     let config = Config { media_dir, ..config };
     let folder = IdentityFolder::open(&config.state_dir)?;
     let timekeeper = Arc::new(Timekeeper::open(&config.state_dir, clock.clone()));
-    let index = Index::open(&config.state_dir.join("index.sqlite"))?;
-    let parts = Parts { config, clock, timekeeper, folder, index, stop, ending: OnceLock::new() };
+    let (index, ending) = (OnceCell::new(), OnceLock::new());
+    let wishes = watch::Sender::new(services::read_wishes(&config.state_dir));
+    let parts = Parts { config, clock, timekeeper, folder, index, wishes, stop, ending };
     let keep_time = tokio::spawn(keep_time(parts.timekeeper.clone()));
     let told = parts.stop.clone();
     let tell_systemd = tokio::spawn(async move {
@@ -93,10 +121,12 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     keep_time.abort();
     tell_systemd.abort();
     let ending = parts.ending().unwrap_or_else(Ending::begin);
-    match ending.stage(FLUSH, parts.index.flush()).await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::error!(error = %Chain(&error), "index not flushed"),
-        None => tracing::error!("index not flushed in time"),
+    if let Some(index) = parts.index.get() {
+        match ending.stage(FLUSH, index.flush()).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::error!(error = %Chain(&error), "index not flushed"),
+            None => tracing::error!("index not flushed in time"),
+        }
     }
     outcome
 }

@@ -381,11 +381,12 @@ impl Sealing {
     fn choose(setting: &Setting, keys: Option<&KeySet>, hour: i64) -> Option<Self> {
         let Some(keys) = keys else {
             let nobody = EdgeIdentity { organisation: OrganisationId::from_u128(0), edge: EdgeId::from_u128(0) };
-            return setting.record_in_clear.then_some(Self {
+            // An enrolled box without keys waits for some: nobody meant it to record what a thief can watch.
+            return (setting.record_in_clear && setting.identity.is_none()).then_some(Self {
                 to: None,
                 kind: KeyKind::Unspecified,
                 rule: SealedTo { generation: 0, reserve: false, retention_days: setting.retention_days },
-                identity: setting.identity.unwrap_or(nobody),
+                identity: nobody,
             });
         };
         let (kind, to) = keys.for_hour(hour, setting.stamper.belief().trusted);

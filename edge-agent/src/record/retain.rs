@@ -71,6 +71,7 @@ pub fn plan(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> 
 }
 
 /// Wakes each minute, looks, deletes, tells the index.
+#[derive(Clone)]
 pub struct Retain {
     pub index: Index,
     pub timekeeper: Arc<Timekeeper>,

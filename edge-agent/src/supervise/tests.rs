@@ -281,3 +281,11 @@ async fn a_wrong_password_is_named() {
     assert!(std::fs::read_dir(stage.media.path()).unwrap().next().is_none(), "nothing was recorded");
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_camera_whose_reader_dies_ends_as_a_whole_so_that_it_is_started_again() {
+    // Asked for by the reader first.
+    let mut stage = Stage::new(|_, deps| deps.believe = Arc::new(|| panic!("on purpose")));
+    tokio::time::timeout(Duration::from_secs(10), &mut stage.running).await.expect("it ends by itself").unwrap();
+    assert!(!stage.stop.is_cancelled(), "nobody told it to");
+}

@@ -119,7 +119,7 @@ impl Obey<'_> {
 
     /// Keys of an older generation never replace newer ones.
     fn take_keys(&self, signed: &SignedKeys) {
-        let identity = &self.uplink.identity;
+        let identity = self.uplink.identity();
         let keys = match KeySet::verify(signed, &identity.organisation_key, identity.edge) {
             Ok(keys) => keys,
             Err(error) => return tracing::error!(error = %Chain(&error), "sealing keys refused"),
@@ -158,8 +158,8 @@ impl Obey<'_> {
             }
             None => MonoTime(now.0 - self.round_trip_us - LINK_DELAY_US),
         };
-        let key = &self.uplink.identity.organisation_key;
-        let Some(anchor) = self.uplink.timekeeper.take_hub_time(time, asked, key) else {
+        let key = self.uplink.identity().organisation_key;
+        let Some(anchor) = self.uplink.timekeeper.take_hub_time(time, asked, &key) else {
             tracing::error!("the hub's time is not signed by this box's organisation and is ignored");
             return Ok(());
         };

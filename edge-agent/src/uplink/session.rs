@@ -13,7 +13,7 @@ use crate::keys::KeySet;
 use campanile_proto::edge::v1::edge_client::EdgeClient;
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::hub_message::Message as Down;
-use campanile_proto::edge::v1::{EdgeMessage, Hello, HubMessage, Welcome};
+use campanile_proto::edge::v1::{EdgeMessage, Hello, HubMessage, SequenceRange, Welcome};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{Clock, MonoTime};
 use std::sync::{Arc, Mutex};
@@ -46,9 +46,11 @@ pub struct Wishes {
 }
 
 /// The uplink's parts; `run` is its life.
+#[derive(Clone)]
 pub struct Uplink {
     pub folder: IdentityFolder,
-    pub identity: Identity,
+    /// Changes with each renewed certificate.
+    pub identity: watch::Sender<Identity>,
     pub index: Index,
     pub clock: Arc<dyn Clock>,
     pub timekeeper: Arc<Timekeeper>,
@@ -61,7 +63,7 @@ pub struct Uplink {
 
 impl Uplink {
     /// Keeps a session open until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut patience = Patience::default();
         let mut renew_first = false;
         while !stop.is_cancelled() {
@@ -87,16 +89,18 @@ impl Uplink {
 
     /// One session, from dialling to its end; notes when the hub said welcome.
     async fn once(
-        &mut self,
+        &self,
         renew_first: bool,
         welcomed: &mut Option<tokio::time::Instant>,
     ) -> Result<std::convert::Infallible, UplinkError> {
         let mut channel = self.dial().await?;
-        let validity = self.identity.validity()?;
+        let identity = self.identity();
+        let mut validity = identity.validity()?;
         if renew_first || identity::is_due(validity, self.timekeeper.latest()) {
-            match identity::renew(&self.folder, &self.identity, channel.clone()).await {
+            match identity::renew(&self.folder, &identity, channel.clone()).await {
                 Ok(renewed) => {
-                    self.identity = renewed;
+                    validity = renewed.validity()?;
+                    self.identity.send_replace(renewed);
                     tracing::info!("certificate renewed");
                     channel = self.dial().await?;
                 }
@@ -120,8 +124,8 @@ impl Uplink {
         if welcome.protocol != PROTOCOL {
             return Err(UplinkError::Protocol(welcome.protocol));
         }
-        let held = welcome.held.iter().map(|range| range.last.saturating_sub(range.first) + 1).sum::<u64>();
-        tracing::info!(hub = %self.identity.organisation_name, held, "session with the hub");
+        let held = held_count(&welcome.held);
+        tracing::info!(hub = %identity.organisation_name, held, "session with the hub");
         self.index.acknowledge(self.index.epoch(), welcome.held).await?;
         *welcomed = Some(tokio::time::Instant::now());
         self.standing.send_replace(Standing::Connected);
@@ -155,8 +159,12 @@ impl Uplink {
     }
 
     pub(super) async fn dial(&self) -> Result<Channel, UplinkError> {
-        let identity = &self.identity;
-        Ok(identity::connect(&identity.hub, identity.pin()?, Some(identity), self.timekeeper.latest()).await?)
+        let identity = self.identity();
+        Ok(identity::connect(&identity.hub, identity.pin()?, Some(&identity), self.timekeeper.latest()).await?)
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity.borrow().clone()
     }
 
     async fn hello(&self) -> Result<Hello, UplinkError> {
@@ -189,6 +197,12 @@ async fn expect_welcome(inbound: &mut Streaming<HubMessage>) -> Result<Welcome, 
     }
 }
 
+/// The hub's ranges, counted; whatever they claim.
+fn held_count(held: &[SequenceRange]) -> u64 {
+    let length = |range: &SequenceRange| range.last.saturating_sub(range.first).saturating_add(1);
+    held.iter().map(length).fold(0, u64::saturating_add)
+}
+
 pub(super) fn gone() -> UplinkError {
     UplinkError::Ended { kind: Kind::Unavailable, sentence: "the stream is over".into() }
 }
@@ -202,4 +216,16 @@ pub(super) fn said_goodbye(reason: &str) -> UplinkError {
 
 fn random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_that_claims_to_hold_everything_does_not_end_the_box() {
+        let range = |first, last| SequenceRange { first, last };
+        assert_eq!(held_count(&[range(1, 9), range(12, 12), range(5, 4)]), 11);
+        assert_eq!(held_count(&[range(0, u64::MAX), range(0, u64::MAX)]), u64::MAX);
+    }
 }

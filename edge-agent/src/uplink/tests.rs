@@ -72,7 +72,7 @@ impl Prepared for (tempfile::TempDir, Index, crate::identity::Identity, Identity
         let (rescan, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let uplink = Uplink {
             folder,
-            identity,
+            identity: watch::Sender::new(identity),
             index: index.clone(),
             clock,
             timekeeper,
