@@ -175,7 +175,7 @@ fn enrol_this_box(config: &Config, token_file: &str, replace: bool) -> ExitCode 
     let enrolling = || -> Result<_, IdentityError> {
         let token = Token::read(token_file)?;
         let folder = IdentityFolder::open(&config.state_dir)?;
-        let now = Timekeeper::open(&config.state_dir, Arc::new(SystemClock::new())).latest();
+        let now = Timekeeper::open(&config.state_dir, Arc::new(SystemClock::new())).reckoned();
         let runtime = runtime().map_err(|source| IdentityError::Read { path: config.state_dir.clone(), source })?;
         runtime.block_on(enrol(&folder, &token, &config.name, now, replace))
     };

@@ -19,7 +19,7 @@ use campanile_proto::types::v1::Stream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,8 @@ pub struct Dependencies {
     pub signer: Option<Signer>,
     pub retention_days: u32,
     pub live: Live,
+    /// Told when the disk was found full.
+    pub full: Arc<Notify>,
     /// The program that knows the command `analyse`; none: nothing is analysed.
     pub analyser: Option<PathBuf>,
 }
@@ -97,6 +99,7 @@ impl Camera {
             signer: deps.signer.clone(),
             facts: deps.facts.clone(),
             live: deps.live.clone(),
+            full: deps.full.clone(),
         };
         let (recorder, writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
         let program = deps.analyser.clone().filter(|_| config.analyse);

@@ -26,7 +26,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How often an un-enrolled box looks whether it was enrolled.
@@ -65,6 +65,8 @@ pub(crate) struct Parts {
     index: OnceCell<Index>,
     /// What the hub wants of this box.
     pub wishes: watch::Sender<Wishes>,
+    /// A disk was found full: the oldest footage makes place.
+    pub full: Arc<Notify>,
     pub stop: CancellationToken,
     ending: OnceLock<Ending>,
 }
@@ -110,7 +112,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     let timekeeper = Arc::new(Timekeeper::open(&config.state_dir, clock.clone()));
     let (index, ending) = (OnceCell::new(), OnceLock::new());
     let wishes = watch::Sender::new(services::read_wishes(&config.state_dir));
-    let parts = Parts { config, clock, timekeeper, folder, index, wishes, stop, ending };
+    let parts = Parts { config, clock, timekeeper, folder, index, wishes, full: Arc::default(), stop, ending };
     let keep_time = tokio::spawn(keep_time(parts.timekeeper.clone()));
     let told = parts.stop.clone();
     let tell_systemd = tokio::spawn(async move {

@@ -55,7 +55,7 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
     let index = stop.run_until_cancelled(parts.index()).await;
     if let Some(index) = &index {
         let beside = Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default() };
-        living.taker = Some(tokio::spawn(beside.taking().run(received)));
+        living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
         if let Some(identity) = identity {
             beside.report(&mut living, identity, keys, standing);
@@ -77,13 +77,14 @@ struct Beside<'a> {
 }
 
 impl Beside<'_> {
-    fn taking(&self) -> Taking {
+    fn taking(&self, lost: Arc<Lost>) -> Taking {
         Taking {
             index: self.index.clone(),
             clock: self.parts.clock.clone(),
             restarts: self.restarts.clone(),
             media_dir: self.parts.config.media_dir.clone(),
             run: self.run,
+            lost,
         }
     }
 
@@ -100,6 +101,7 @@ impl Beside<'_> {
             days: parts.config.retention.days,
             max_bytes: parts.config.retention.max_bytes,
             wished_days: parts.wishes.subscribe(),
+            full: parts.full.clone(),
         };
         let stop = ends.clone();
         keep(services, "retention", ends, move || retain.clone().run(stop.clone()));
@@ -222,6 +224,7 @@ fn start_cameras(
         signer: identity.map(Identity::signer),
         retention_days: config.retention.days,
         live: Live::default(),
+        full: parts.full.clone(),
         analyser: std::env::current_exe().ok(),
     };
     let mut tasks = JoinSet::new();

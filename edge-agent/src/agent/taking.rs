@@ -1,6 +1,6 @@
 //! From facts to durable rows.
 
-use crate::facts::Fact;
+use crate::facts::{Fact, Lost};
 use crate::index::Index;
 use crate::index::rescan::{self, ThisRun};
 use campanile_proto::ids::SegmentId;
@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 /// Facts are gathered this long into one durable step.
 const GATHER: Duration = Duration::from_millis(150);
 const MAX_FACTS: usize = 1024;
+/// Before facts that the index did not take are offered again; doubles up to the second value.
+const FIRST_REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Takes facts until nobody tells any.
 pub(super) struct Taking {
@@ -23,6 +26,7 @@ pub(super) struct Taking {
     pub restarts: Arc<AtomicU64>,
     pub media_dir: PathBuf,
     pub run: ThisRun,
+    pub lost: Arc<Lost>,
 }
 
 impl Taking {
@@ -35,18 +39,43 @@ impl Taking {
             {
                 gathered.push(fact);
             }
-            let restarts = gathered.iter().filter(|fact| matches!(fact, Fact::AnalyseRestarted(_))).count();
-            self.restarts.fetch_add(restarts as u64, Ordering::Relaxed);
-            let closed: Vec<SegmentId> = gathered.iter().filter_map(closed_segment).collect();
-            let batch = std::mem::take(&mut gathered);
-            if let Err(error) = self.index.take(batch, self.clock.utc(), self.clock.mono()).await {
-                tracing::error!(error = %Chain(&error), "facts not written down");
+            self.take(std::mem::take(&mut gathered)).await;
+            if facts.is_empty() {
+                self.take(self.lost.take_kept()).await;
             }
-            for segment in closed {
-                if let Err(error) = rescan::settle(&self.index, segment, &self.media_dir, self.run).await {
-                    tracing::error!(error = %Chain(&error), "closed index segment not settled");
+        }
+        self.take(self.lost.take_kept()).await;
+    }
+
+    async fn take(&self, facts: Vec<Fact>) {
+        if facts.is_empty() {
+            return;
+        }
+        let restarts = facts.iter().filter(|fact| matches!(fact, Fact::AnalyseRestarted(_))).count();
+        self.restarts.fetch_add(restarts as u64, Ordering::Relaxed);
+        let closed: Vec<SegmentId> = facts.iter().filter_map(closed_segment).collect();
+        self.write_down(facts).await;
+        for segment in closed {
+            if let Err(error) = rescan::settle(&self.index, segment, &self.media_dir, self.run).await {
+                tracing::error!(error = %Chain(&error), "closed index segment not settled");
+            }
+        }
+    }
+
+    /// Tries until the index takes them: what no segment tells would be lost for ever.
+    async fn write_down(&self, facts: Vec<Fact>) {
+        let mut rest = FIRST_REST;
+        loop {
+            match self.index.take(facts.clone(), self.clock.utc(), self.clock.mono()).await {
+                Ok(0) => return,
+                Ok(unreadable) => {
+                    tracing::error!(unreadable, "facts could not be read and were left out");
+                    return self.lost.note();
                 }
+                Err(error) => tracing::error!(error = %Chain(&error), facts = facts.len(), "facts not written down"),
             }
+            tokio::time::sleep(rest).await;
+            rest = (rest * 2).min(LONGEST_REST);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Rows of `segment`.
 
 use super::offers::{self, Source};
+use super::rescan::FILE_MISSING;
 use super::unsigned::Unsigned;
 use super::walk::Walk;
 use super::{IndexError, failed};
@@ -182,7 +183,8 @@ pub(super) fn grew(
     link: &[u8],
     closed: bool,
 ) -> Result<(), IndexError> {
-    let update = "UPDATE segment SET start = ?2, end = ?3, fragments = ?4, size_bytes = ?5, link = ?6, closed = ?7
+    let update = "UPDATE segment SET start = ?2, end = ?3, fragments = ?4, size_bytes = ?5, link = ?6,
+                  closed = max(closed, ?7)
                   WHERE id = ?1 AND deleted_by IS NULL";
     let mut statement = c.prepare_cached(update).map_err(failed("update a segment"))?;
     statement
@@ -253,9 +255,16 @@ pub(super) fn delete(c: &Connection, id: SegmentId, rule: &str) -> Result<(), In
     offer(c, id)
 }
 
-pub(super) fn forget(c: &Connection) -> Result<(), IndexError> {
-    let gone = "DELETE FROM segment WHERE deleted_by IS NOT NULL AND id NOT IN (SELECT object_id FROM outbox)";
-    c.execute(gone, []).map(|_| ()).map_err(failed("forget deleted segments"))
+pub(super) fn revive(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
+    let back = "UPDATE segment SET deleted_by = NULL, settled = 0 WHERE id = ?1 AND deleted_by = ?2";
+    c.execute(back, params![id.as_bytes(), FILE_MISSING]).map(|_| ()).map_err(failed("take a segment back"))
+}
+
+/// A missing file may come back for as long as its kind is kept; only its row knows the revision to go on from.
+pub(super) fn forget(c: &Connection, before: WallTime) -> Result<(), IndexError> {
+    let gone = "DELETE FROM segment WHERE deleted_by IS NOT NULL AND (deleted_by <> ?1 OR captured_us < ?2)
+                AND id NOT IN (SELECT object_id FROM outbox)";
+    c.execute(gone, params![FILE_MISSING, before.0]).map(|_| ()).map_err(failed("forget deleted segments"))
 }
 
 pub(super) fn offer_again(c: &Connection, since: WallTime) -> Result<(), IndexError> {

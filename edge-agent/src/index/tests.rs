@@ -144,6 +144,16 @@ async fn a_damaged_database_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_fact_that_cannot_be_read_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let camera = |id: &'static [u8]| Fact::Camera(CameraState { camera_id: id.into(), ..CameraState::default() });
+    let facts = vec![camera(b"no id"), camera(&[7; 16])];
+    assert_eq!(index.take(facts, NOW, MonoTime(0)).await.unwrap(), 1);
+    assert_eq!(waiting(&index).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.sqlite");
@@ -266,6 +276,54 @@ async fn a_segment_whose_file_is_gone_is_reported_as_missing() {
     let states = segment_states(&waiting(&index).await);
     assert_eq!(states[&gone.id].1.deleted_by, "file missing");
     assert_eq!(states[&stays.id].1.deleted_by, "");
+}
+
+#[tokio::test]
+async fn a_disk_that_was_away_brings_its_segments_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = dir.path().join("media");
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(2, 2).close();
+    let path = segment.write(&media);
+    rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    let missing = segment_states(&waiting(&index).await)[&segment.id].clone();
+    assert_eq!(missing.1.deleted_by, "file missing");
+    index.forget(NOW).await.unwrap();
+    std::fs::rename(&elsewhere, &path).unwrap();
+    rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    assert!(path.exists(), "a file nobody here deleted is never unlinked");
+    let back = segment_states(&waiting(&index).await)[&segment.id].clone();
+    assert_eq!((back.1.deleted_by.as_str(), back.1.fragment_count, back.1.closed), ("", 2, true));
+    assert!(back.0 > missing.0, "the hub takes the higher revision");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_makes_nothing_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(1, 1).close();
+    let path = segment.write(dir.path());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    let stream_folder = path.parent().unwrap().parent().unwrap().to_owned();
+    std::fs::rename(&stream_folder, dir.path().join("elsewhere")).unwrap();
+    std::fs::write(&stream_folder, b"in its place").unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().missing, 0);
+    std::fs::remove_file(&stream_folder).unwrap();
+    std::fs::create_dir(&stream_folder).unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().missing, 1, "an empty one does");
+}
+
+#[tokio::test]
+async fn a_segment_that_was_closed_stays_closed_whatever_is_told_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0);
+    take(&index, vec![opened(&segment, dir.path()), grew(&segment, 3, true)], 0).await;
+    take(&index, vec![grew(&segment, 3, false)], 60).await;
+    assert!(index.segment(segment.id).await.unwrap().unwrap().closed);
 }
 
 proptest! {

@@ -84,28 +84,17 @@ impl Index {
         self.offered.clone()
     }
 
-    /// Takes facts in one durable step.
-    pub async fn take(&self, facts: Vec<Fact>, utc: WallTime, mono: MonoTime) -> Result<(), IndexError> {
+    /// Takes facts in one durable step; those that cannot be read are left out and counted.
+    pub async fn take(&self, facts: Vec<Fact>, utc: WallTime, mono: MonoTime) -> Result<usize, IndexError> {
         self.change("take facts", move |c, throttle| {
-            facts.into_iter().try_for_each(|fact| match fact {
-                Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
-                    segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
+            let mut unreadable = 0;
+            for fact in facts {
+                match take_one(c, throttle, fact, utc, mono) {
+                    Err(IndexError::Damaged { .. }) => unreadable += 1,
+                    other => other?,
                 }
-                Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
-                    if throttle.passes(segment, mono, closed) {
-                        segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
-                    } else {
-                        Ok(())
-                    }
-                }
-                Fact::IndexRecord { segment, offset, object, revision, .. } => {
-                    offers::offer_record(c, segment, offset, object, revision, utc.0)
-                }
-                Fact::Camera(state) => objects::put_camera(c, &state, utc),
-                Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
-                Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
-                Fact::AnalyseRestarted(_) => Ok(()),
-            })
+            }
+            Ok(unreadable)
         })
         .await
     }
@@ -199,11 +188,16 @@ impl Index {
         self.change("delete a segment", move |c, _| segments::delete(c, id, rule)).await
     }
 
+    /// A segment that was thought to be missing is there again.
+    pub async fn revive_segment(&self, id: SegmentId) -> Result<(), IndexError> {
+        self.change("take a segment back", move |c, _| segments::revive(c, id)).await
+    }
+
     /// Drops rows that nobody will ask for: deleted segments whose deletion the hub knows, and objects from
     /// before `before`, unless they still wait.
     pub async fn forget(&self, before: WallTime) -> Result<(), IndexError> {
         self.change("forget old rows", move |c, _| {
-            segments::forget(c)?;
+            segments::forget(c, before)?;
             objects::forget(c, before)
         })
         .await
@@ -256,6 +250,34 @@ impl Index {
         });
         self.jobs.send(job).await.map_err(|_| IndexError::Closed)?;
         answer.await.map_err(|_| IndexError::Closed)?
+    }
+}
+
+fn take_one(
+    c: &Connection,
+    throttle: &mut Throttle,
+    fact: Fact,
+    utc: WallTime,
+    mono: MonoTime,
+) -> Result<(), IndexError> {
+    match fact {
+        Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
+            segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
+        }
+        Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
+            if throttle.passes(segment, mono, closed) {
+                segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
+            } else {
+                Ok(())
+            }
+        }
+        Fact::IndexRecord { segment, offset, object, revision, .. } => {
+            offers::offer_record(c, segment, offset, object, revision, utc.0)
+        }
+        Fact::Camera(state) => objects::put_camera(c, &state, utc),
+        Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
+        Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
+        Fact::AnalyseRestarted(_) => Ok(()),
     }
 }
 

@@ -29,5 +29,6 @@ pub fn on(clock: Arc<SimClock>, media: &Path, camera: CameraId, facts: Facts) ->
         signer: None,
         facts,
         live: super::Live::default(),
+        full: Arc::default(),
     }
 }

@@ -18,6 +18,7 @@ use campanile_proto::segment::{FORMAT, PublicKey, Record, suite_for_this_machine
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Codec, Instant, KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// A power cut loses at most this and one fragment.
 const SYNC_EVERY_US: i64 = MICROS_PER_SECOND;
@@ -47,6 +48,8 @@ pub struct Setting {
     pub signer: Option<Signer>,
     pub facts: Facts,
     pub live: Live,
+    /// Told when the disk was found full.
+    pub full: Arc<Notify>,
 }
 
 /// Why a record was not written.

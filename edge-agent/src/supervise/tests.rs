@@ -84,6 +84,7 @@ impl Stage {
             signer: None,
             retention_days: 7,
             live: Live::default(),
+            full: Arc::default(),
             analyser: None,
         };
         change(&mut played, &mut deps);

@@ -168,6 +168,7 @@ impl Obey<'_> {
         }
         self.last_anchor = now;
         let fact = crate::facts::Fact::Anchor(anchor);
-        Ok(self.uplink.index.take(vec![fact], self.uplink.clock.utc(), now).await?)
+        self.uplink.index.take(vec![fact], self.uplink.clock.utc(), now).await?;
+        Ok(())
     }
 }

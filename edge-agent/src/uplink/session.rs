@@ -96,7 +96,7 @@ impl Uplink {
         let mut channel = self.dial().await?;
         let identity = self.identity();
         let mut validity = identity.validity()?;
-        if renew_first || identity::is_due(validity, self.timekeeper.latest()) {
+        if renew_first || identity::is_due(validity, self.timekeeper.reckoned().at) {
             match identity::renew(&self.folder, &identity, channel.clone()).await {
                 Ok(renewed) => {
                     validity = renewed.validity()?;
@@ -144,7 +144,7 @@ impl Uplink {
         let renewals = async {
             loop {
                 tokio::time::sleep(RENEWAL_CHECK).await;
-                if identity::is_due(validity, self.timekeeper.latest()) {
+                if identity::is_due(validity, self.timekeeper.reckoned().at) {
                     // The next session begins with renewing.
                     return UplinkError::RenewalDue;
                 }
@@ -160,7 +160,7 @@ impl Uplink {
 
     pub(super) async fn dial(&self) -> Result<Channel, UplinkError> {
         let identity = self.identity();
-        Ok(identity::connect(&identity.hub, identity.pin()?, Some(&identity), self.timekeeper.latest()).await?)
+        Ok(identity::connect(&identity.hub, identity.pin()?, Some(&identity), self.timekeeper.reckoned()).await?)
     }
 
     pub(super) fn identity(&self) -> Identity {

@@ -1,7 +1,7 @@
 //! Sessions and deliveries against a hub with real TLS and gRPC.
 
 use super::{Standing, Uplink, Wishes};
-use crate::clock::Timekeeper;
+use crate::clock::{Reckoned, Timekeeper};
 use crate::facts::Fact;
 use crate::fake_hub::{FakeHub, Memory};
 use crate::identity::{IdentityFolder, Token, enrol};
@@ -51,7 +51,7 @@ impl Edge {
         let state = tempfile::tempdir().unwrap();
         let folder = IdentityFolder::open(state.path()).unwrap();
         let token = Token::parse(&hub.token()).unwrap();
-        let identity = enrol(&folder, &token, "piazza", WallTime(NOON), false).await.unwrap();
+        let identity = enrol(&folder, &token, "piazza", Reckoned::unvouched(WallTime(NOON)), false).await.unwrap();
         let index = Index::open(&state.path().join("index.sqlite")).unwrap();
         (state, index, identity, folder)
     }
