@@ -1,5 +1,6 @@
 //! What the recording side tells the rest of the agent, without ever waiting for it.
 
+use crate::record::segment::Signed;
 use bytes::Bytes;
 use campanile_proto::edge::v1::{CameraState, Gap};
 use campanile_proto::ids::{CameraId, ObjectId, SegmentId};
@@ -38,6 +39,8 @@ pub enum Fact {
         size_bytes: u64,
         newest_link: Link,
         closed: bool,
+        /// There when its footer reached the disk.
+        signed: Option<Signed>,
     },
     /// An index record rests at `offset` of the segment's file: to be reported.
     IndexRecord {

@@ -9,7 +9,7 @@ use crate::keys::KeysWatch;
 use crate::media::gst::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
-use crate::record::recorder::{Setting, Trouble, Writing};
+use crate::record::recorder::{Setting, Writing};
 use crate::record::segment::Signer;
 use crate::record::store::Store;
 use crate::record::{Live, Recorder};
@@ -70,7 +70,7 @@ pub struct Camera {
     analyser: Option<Analyser>,
     writing: Writing,
     /// Closes when the recorder's thread is gone.
-    trouble: watch::Receiver<Option<Trouble>>,
+    recorder: watch::Receiver<()>,
 }
 
 impl Camera {
@@ -101,7 +101,7 @@ impl Camera {
             live: deps.live.clone(),
             full: deps.full.clone(),
         };
-        let (recorder, writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
+        let (recorder, [of_main, of_sub], writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
         let program = deps.analyser.clone().filter(|_| config.analyse);
         let (analyser, feed) = program
             .map(|program| Analyser::new(program, id, config.ignore, recorder.clone(), deps.facts.clone()))
@@ -112,7 +112,7 @@ impl Camera {
             (Some(feed), Some(_)) => (Analyse::Nothing, Analyse::All(feed)),
         };
         let board = Board::new(config, id, deps.facts.clone());
-        let reader = |stream, url: &String, analyse| Reader {
+        let reader = |stream, url: &String, analyse, outcomes| Reader {
             camera: id,
             stream,
             address: Address {
@@ -123,6 +123,7 @@ impl Camera {
             },
             opener: opener.clone(),
             recorder: recorder.clone(),
+            outcomes,
             analyse,
             board: board.clone(),
             facts: deps.facts.clone(),
@@ -130,11 +131,11 @@ impl Camera {
             keys: deps.keys.clone(),
             record_in_clear: deps.record_in_clear,
         };
-        let mut readers = vec![reader(Stream::Main, &config.main, for_main)];
+        let mut readers = vec![reader(Stream::Main, &config.main, for_main, of_main)];
         if let Some(sub) = &config.sub {
-            readers.push(reader(Stream::Sub, sub, for_sub));
+            readers.push(reader(Stream::Sub, sub, for_sub, of_sub));
         }
-        Ok(Self { id, readers, analyser, writing, trouble: recorder.trouble() })
+        Ok(Self { id, readers, analyser, writing, recorder: recorder.alive() })
     }
 
     /// Runs until stopped or until one of its parts ends, and ends when everything is on disk: whoever started it
@@ -148,8 +149,8 @@ impl Camera {
         if let Some(analyser) = self.analyser {
             tasks.spawn(analyser.run(life.clone()));
         }
-        let mut trouble = self.trouble;
-        let recorder_gone = async { while trouble.changed().await.is_ok() {} };
+        let mut recorder = self.recorder;
+        let recorder_gone = async { while recorder.changed().await.is_ok() {} };
         tokio::pin!(recorder_gone);
         loop {
             tokio::select! {

@@ -10,7 +10,7 @@ use crate::media::stamp::Stamper;
 use crate::media::{AccessUnit, Address, Item, Opener, Source, SourceError, StreamFormat};
 use crate::record::Recorder;
 use crate::record::fragment::{Fragment, Fragmenter};
-use crate::record::recorder::MediaOrder;
+use crate::record::recorder::{MediaOrder, Outcome, Outcomes};
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::{CameraId, RunId};
 use campanile_proto::types::v1::Stream;
@@ -26,6 +26,8 @@ const FIRST_PICTURE: Duration = Duration::from_secs(20);
 /// A fragment is closed when nothing followed for this long, so that a stall keeps little from the disk.
 const STALL_US: i64 = 1_500_000;
 const TICK: Duration = Duration::from_millis(500);
+/// For the last fragments and the footer of a run.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What is fed to the analysis.
 pub enum Analyse {
@@ -43,6 +45,8 @@ pub struct Reader {
     pub address: Address,
     pub opener: Arc<dyn Opener>,
     pub recorder: Recorder,
+    /// Of this stream.
+    pub outcomes: Outcomes,
     pub analyse: Analyse,
     pub board: Board,
     pub facts: Facts,
@@ -73,7 +77,7 @@ impl Reader {
                 Ok(source) => self.record(source, &mut gaps, &stop).await,
                 Err(error) => (Some(error), Duration::ZERO),
             };
-            self.recorder.end_run(self.stream);
+            self.await_closed(&mut gaps).await;
             let Some(error) = error else { break };
             let condition = error.condition();
             self.say(condition, &error.to_string());
@@ -124,7 +128,6 @@ impl Reader {
         let mut first: Option<Instant> = None;
         let mut run: Option<Run> = None;
         let mut deadline = Instant::now() + FIRST_PICTURE;
-        let mut trouble = self.recorder.trouble();
         let mut tick = tokio::time::interval(TICK);
         let ended = loop {
             tokio::select! {
@@ -145,19 +148,44 @@ impl Reader {
                         }
                     }
                 },
-                Ok(()) = trouble.changed() => {
-                    let found = trouble.borrow_and_update().clone();
-                    if let Some(found) = found {
-                        self.say(found.condition, &found.sentence);
-                        self.gap(gaps.missing(&self.stamper.now(), found.condition));
-                    }
-                }
+                Some(outcome) = self.outcomes.recv() => self.learn(outcome, gaps),
                 _ = tick.tick() => self.flush_stalled(&mut run, gaps),
                 () = tokio::time::sleep_until(deadline) => break Some(SourceError::NoBytes(WATCHDOG.as_secs())),
             }
         };
         self.finish_run(&mut run, gaps);
         (ended, first.map_or(Duration::ZERO, |first| first.elapsed()))
+    }
+
+    /// What the disk made of an order.
+    fn learn(&self, outcome: Outcome, gaps: &mut Gaps) {
+        match outcome {
+            Outcome::Written { start, end } => {
+                self.say(CameraCondition::Recording, "");
+                self.gap(gaps.recorded(&start, &end));
+            }
+            Outcome::Failed(trouble) => {
+                self.say(trouble.condition, &trouble.sentence);
+                self.gap(gaps.missing(&self.stamper.now(), trouble.condition));
+            }
+            Outcome::Closed => {}
+        }
+    }
+
+    /// The run's last fragments reach the disk before a gap begins behind them.
+    async fn await_closed(&mut self, gaps: &mut Gaps) {
+        self.recorder.end_run(self.stream);
+        let closed = async {
+            while let Some(outcome) = self.outcomes.recv().await {
+                let over = outcome == Outcome::Closed;
+                self.learn(outcome, gaps);
+                if over {
+                    return;
+                }
+            }
+        };
+        // A disk that hangs longer tells later.
+        let _ = tokio::time::timeout(CLOSING, closed).await;
     }
 
     fn begin_run(&mut self, format: Arc<StreamFormat>) -> Run {
@@ -198,7 +226,7 @@ impl Reader {
     }
 
     fn store(&mut self, run: &mut Run, fragment: Fragment, gaps: &mut Gaps) {
-        let (start, end) = (fragment.arrival.clone(), fragment.last_arrival.clone());
+        let start = fragment.arrival.clone();
         let order = MediaOrder {
             stream: self.stream,
             format: run.format.clone(),
@@ -210,9 +238,6 @@ impl Reader {
         if let Err(error) = self.recorder.media(order) {
             self.say(CameraCondition::DiskError, &error.to_string());
             self.gap(gaps.missing(&start, CameraCondition::DiskError));
-        } else if self.recorder.trouble().borrow().is_none() {
-            self.say(CameraCondition::Recording, "");
-            self.gap(gaps.recorded(&start, &end));
         }
     }
 

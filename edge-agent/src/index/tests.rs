@@ -4,6 +4,7 @@ use super::rescan::{Summary, ThisRun, rescan};
 use super::walk::{Depth, walk};
 use super::{Content, Index, REVISION_DELETED, Waiting};
 use crate::facts::Fact;
+use crate::record::segment::Signed;
 use crate::specimen::{NOON, Specimen, instant};
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
@@ -46,6 +47,7 @@ fn grew(specimen: &Specimen, fragments: u64, closed: bool) -> Fact {
         size_bytes: 100 * fragments,
         newest_link: [fragments as u8; 32],
         closed,
+        signed: None,
     }
 }
 
@@ -151,6 +153,63 @@ async fn a_fact_that_cannot_be_read_costs_no_other() {
     let facts = vec![camera(b"no id"), camera(&[7; 16])];
     assert_eq!(index.take(facts, NOW, MonoTime(0)).await.unwrap(), 1);
     assert_eq!(waiting(&index).await.len(), 1);
+}
+
+/// Every column of every table and every index, by name.
+fn shape(path: &Path) -> Vec<String> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let query =
+        "SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || coalesce(c.dflt_value, '')
+                 FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+                 UNION ALL SELECT name || ' ' || coalesce(sql, '') FROM sqlite_master WHERE type = 'index' ORDER BY 1";
+    let mut statement = connection.prepare(query).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn an_old_database_is_upgraded_in_place_and_keeps_its_epoch_and_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, fresh) = (dir.path().join("old.sqlite"), dir.path().join("fresh.sqlite"));
+    let connection = rusqlite::Connection::open(&old).unwrap();
+    connection.execute_batch(include_str!("old_schemas/1.sql")).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO epoch (one, epoch, acknowledged) VALUES (1, zeroblob(16), 9);
+             INSERT INTO segment (id, camera, stream, path, header, wrapped_key, captured_us, start, end, link, closed)
+             VALUES (zeroblob(16), zeroblob(16), 1, 'p', x'', x'', 5, x'', x'', zeroblob(32), 1);",
+        )
+        .unwrap();
+    drop(connection);
+    drop(Index::open(&fresh).unwrap());
+    let index = Index::open(&old).unwrap();
+    assert_eq!(index.epoch(), Epoch::from_u128(0));
+    assert_eq!(index.progress().await.unwrap().acknowledged_count, 9);
+    let row = index.segment(SegmentId::from_u128(0)).await.unwrap().unwrap();
+    assert_eq!((row.closed, row.signed, row.captured), (true, None, WallTime(5)));
+    drop(index);
+    assert_eq!(shape(&old), shape(&fresh));
+}
+
+#[tokio::test]
+async fn the_boxs_signature_over_a_closed_segment_is_reported_by_fact_and_by_walk() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = video(0, 0).fragments(2, 2).close();
+    segment.write(dir.path());
+    let walked = Index::open(&dir.path().join("walked.sqlite")).unwrap();
+    rescan(&walked, dir.path(), OTHER_RUN()).await.unwrap();
+    let told = Index::open(&dir.path().join("told.sqlite")).unwrap();
+    let signed = Signed { last_link: Bytes::from_static(&[8; 32]), edge_signature: Bytes::from_static(b"signature") };
+    let mut closing = grew(&segment, 2, true);
+    if let Fact::SegmentGrew { signed: told, .. } = &mut closing {
+        *told = Some(signed.clone());
+    }
+    take(&told, vec![opened(&segment, dir.path()), closing], 0).await;
+    let state = |waiting: Vec<Waiting>| segment_states(&waiting)[&segment.id].1.clone();
+    let by_walk = state(waiting(&walked).await);
+    assert!(by_walk.last_link.len() == 32 && by_walk.last_link != by_walk.newest_link, "the footer has its own link");
+    let by_fact = state(waiting(&told).await);
+    assert_eq!((by_fact.last_link, by_fact.edge_signature), (signed.last_link, signed.edge_signature));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::objects::Object;
 use super::offers::{self, Waiting};
-use super::segments::{self, SegmentRow, Throttle};
+use super::segments::{self, Grown, SegmentRow, Throttle};
 use super::walk::Walk;
 use super::{IndexError, failed, objects};
 use crate::facts::Fact;
@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// Version of `schema.sql`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Statements that lead from version n + 1 to n + 2.
-const UPGRADES: [&str; VERSION as usize - 1] = [];
+const UPGRADES: [&str; VERSION as usize - 1] =
+    ["ALTER TABLE segment ADD COLUMN last_link BLOB; ALTER TABLE segment ADD COLUMN signature BLOB;"];
 /// Requests waiting for the thread; whoever finds no place waits.
 const QUEUE: usize = 256;
 
@@ -264,9 +265,12 @@ fn take_one(
         Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
             segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
         }
-        Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
+        Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed, signed } => {
             if throttle.passes(segment, mono, closed) {
-                segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
+                let (link, signed) = (newest_link.as_slice(), signed.as_ref());
+                let grown =
+                    Grown { start: &start, end: &end, fragments: fragment_count, size_bytes, link, closed, signed };
+                segments::grew(c, segment, &grown)
             } else {
                 Ok(())
             }

@@ -10,9 +10,12 @@ pub mod fmp4;
 pub mod fragment;
 mod lane;
 pub mod live;
+mod orders;
+mod queue;
 pub mod recorder;
 pub mod retain;
 pub mod rotate;
+mod sealing;
 pub mod segment;
 pub mod store;
 

@@ -43,7 +43,7 @@ impl Store {
         Ok(folder.join(format!("{segment}.{EXTENSION}")))
     }
 
-    /// The newest segment of a stream that can be read; by the names of its hours, then by monotonic time.
+    /// The newest segment of a stream that can be read, and its last link; by the names of its hours, then by monotonic time.
     pub fn newest(&self, camera: CameraId, stream: Stream) -> Option<Newest> {
         let mut hours = sorted(&self.folder(camera, stream));
         while let Some(hour) = hours.pop() {
@@ -52,13 +52,23 @@ impl Store {
             readers.sort_by_key(|reader| reader.header().opened.as_ref().map(|at| (at.utc_us, at.mono_us)));
             while let Some(mut reader) = readers.pop() {
                 let Ok(segment) = SegmentId::try_from(&reader.header().segment_id) else { continue };
-                if let Ok(verified) = reader.verify() {
-                    return Some(Newest { segment, link: verified.last_link });
+                if let Some(link) = last_link(&mut reader) {
+                    return Some(Newest { segment, link });
                 }
             }
         }
         None
     }
+}
+
+/// The link of the last whole record. Links lie apart from payloads: only the last record is read, because recording
+/// waits for this and a segment takes up to a gigabyte.
+fn last_link(reader: &mut SegmentReader) -> Option<Link> {
+    let mut ends = Vec::new();
+    while let Ok(Some(entry)) = reader.next_entry() {
+        ends.push(entry);
+    }
+    ends.iter().rev().take(2).find(|entry| reader.record(entry.offset).is_ok()).map(|entry| entry.link)
 }
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {

@@ -418,6 +418,7 @@ async fn live_follows_from_segment_to_segment_until_it_is_cancelled() {
         size_bytes: first.bytes.len() as u64,
         newest_link: first.link,
         closed: true,
+        signed: None,
     };
     tell(&index, vec![closed, open(&second)]).await;
     hub.until("the next segment", |m| (indexes(&m.delivered) == [4, 5, 6, 7, 8]).then_some(())).await;

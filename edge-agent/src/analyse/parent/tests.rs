@@ -37,7 +37,7 @@ fn bench(script: &str) -> Bench {
     let media = tempfile::tempdir().unwrap();
     let (sender, facts, _) = facts::channel();
     let setting = crate::record::fixture::in_clear(media.path(), CAMERA, sender.clone());
-    let (recorder, writing) = Recorder::start(setting).unwrap();
+    let (recorder, _, writing) = Recorder::start(setting).unwrap();
     let program = program(media.path(), script);
     let (analyser, feed) = Analyser::new(program, CAMERA, CellSet::EMPTY, recorder, sender);
     Bench { analyser, feed, facts, _writing: writing, _media: media }

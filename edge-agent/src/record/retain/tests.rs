@@ -170,6 +170,7 @@ async fn a_segment_whose_closing_was_never_noted_is_deleted_all_the_same() {
         size_bytes: 100,
         newest_link: [0; 32],
         closed: false,
+        signed: None,
     };
     bench.retain.index.take(vec![opened, grew], WallTime(NOON), MonoTime(0)).await.unwrap();
     assert_eq!(bench.retain.once().await.unwrap(), 0, "it may be written to");
