@@ -104,7 +104,10 @@ impl Camera {
         let (recorder, [of_main, of_sub], writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
         let program = deps.analyser.clone().filter(|_| config.analyse);
         let (analyser, feed) = program
-            .map(|program| Analyser::new(program, id, config.ignore, recorder.clone(), deps.facts.clone()))
+            .map(|program| {
+                let (recorder, facts) = (recorder.clone(), deps.facts.clone());
+                Analyser::new(program, id, config.ignore, recorder, facts, stamper.clone())
+            })
             .unzip();
         let (for_main, for_sub) = match (feed, &config.sub) {
             (None, _) => (Analyse::Nothing, Analyse::Nothing),
@@ -130,6 +133,7 @@ impl Camera {
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
             record_in_clear: deps.record_in_clear,
+            before: Default::default(),
         };
         let mut readers = vec![reader(Stream::Main, &config.main, for_main, of_main)];
         if let Some(sub) = &config.sub {

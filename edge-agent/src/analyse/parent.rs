@@ -1,17 +1,13 @@
 //! The agent's side: keeps a child at work, never waits for it.
 
-use super::frame::{Frame, HEAD_BYTES};
+use super::frame::Frame;
+use super::listener::Listener;
 use crate::facts::{Fact, Facts};
+use crate::media::stamp::Stamper;
 use crate::media::{AccessUnit, StreamFormat};
 use crate::record::Recorder;
-use crate::record::recorder::IndexOrder;
-use bytes::{Bytes, BytesMut};
 use campanile_proto::grid::CellSet;
-use campanile_proto::ids::{CameraId, ObjectId};
-use campanile_proto::types::v1::index_record::Content;
-use campanile_proto::types::v1::{IndexRecord, Instant};
-use prost::Message;
-use std::collections::HashMap;
+use campanile_proto::ids::CameraId;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
@@ -20,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,8 +34,6 @@ const GONE: Duration = Duration::from_millis(500);
 /// After a crash; doubles up to the second value.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// A thumbnail of 320 pixels takes about 15 KB.
-const MAX_RECORD: usize = 256 << 10;
 /// Of a child's standard error, in its log line.
 const MAX_LAST_WORDS: usize = 500;
 /// Variables the child may see; passwords of cameras may stand in others.
@@ -66,6 +60,8 @@ pub struct Feed {
     work: mpsc::Sender<Work>,
     /// Units were dropped: decoding starts again at a key frame.
     needs_key: bool,
+    /// A format that found no place yet: no unit goes before it.
+    pending: Option<Arc<StreamFormat>>,
 }
 
 /// Looks for motion in one stream of one camera.
@@ -75,6 +71,7 @@ pub struct Analyser {
     ignore: CellSet,
     recorder: Recorder,
     facts: Facts,
+    stamper: Stamper,
     work: mpsc::Receiver<Work>,
 }
 
@@ -89,10 +86,24 @@ enum Over {
 
 impl Feed {
     pub fn format(&mut self, format: &Arc<StreamFormat>) {
-        self.needs_key |= self.work.try_send(Work::Format(format.clone())).is_err();
+        self.pending = Some(format.clone());
+        self.tell_format();
+    }
+
+    fn tell_format(&mut self) {
+        if let Some(format) = &self.pending {
+            match self.work.try_send(Work::Format(format.clone())) {
+                Ok(()) => self.pending = None,
+                Err(_) => self.needs_key = true,
+            }
+        }
     }
 
     pub fn unit(&mut self, unit: &AccessUnit) {
+        self.tell_format();
+        if self.pending.is_some() {
+            return;
+        }
         if self.needs_key && !unit.key {
             return;
         }
@@ -102,9 +113,19 @@ impl Feed {
 
 impl Analyser {
     /// `program` is this binary, which knows the command `analyse`.
-    pub fn new(program: PathBuf, camera: CameraId, ignore: CellSet, recorder: Recorder, facts: Facts) -> (Self, Feed) {
+    pub fn new(
+        program: PathBuf,
+        camera: CameraId,
+        ignore: CellSet,
+        recorder: Recorder,
+        facts: Facts,
+        stamper: Stamper,
+    ) -> (Self, Feed) {
         let (sender, work) = mpsc::channel(QUEUE);
-        (Self { program, camera, ignore, recorder, facts, work }, Feed { work: sender, needs_key: true })
+        (
+            Self { program, camera, ignore, recorder, facts, stamper, work },
+            Feed { work: sender, needs_key: true, pending: None },
+        )
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -162,9 +183,8 @@ impl Analyser {
             }
         };
         let (from_child, mut to_child) = socket.into_split();
-        let listener =
-            Listener { camera: self.camera, recorder: self.recorder.clone(), from_child, ongoing: HashMap::new() };
-        let listening: JoinHandle<()> = tokio::spawn(listener.run());
+        let listener = Listener::new(self.camera, self.recorder.clone(), self.stamper.clone());
+        let listening: JoinHandle<()> = tokio::spawn(listener.run(from_child));
         let last_words = tokio::spawn(last_words(child.stderr.take()));
         let begin = Frame::Begin { camera: self.camera, ignore: self.ignore, format: format.as_ref().clone() };
         let feeding = async {
@@ -257,71 +277,6 @@ async fn write(to_child: &mut OwnedWriteHalf, frame: &Frame) -> Result<(), Over>
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Over::Died),
         Err(_) => Err(Over::Hangs),
-    }
-}
-
-/// Takes what one child says.
-struct Listener {
-    camera: CameraId,
-    recorder: Recorder,
-    from_child: OwnedReadHalf,
-    /// Events that have not ended, by object, with their newest revision.
-    ongoing: HashMap<ObjectId, (u64, Instant, IndexRecord)>,
-}
-
-impl Listener {
-    async fn run(mut self) {
-        while let Some(frame) = self.next().await {
-            match frame {
-                Frame::Ready { sandbox } => tracing::info!(camera = %self.camera, %sandbox, "analysis begins"),
-                Frame::Found { object, revision, at, record } => self.take(object, revision, at, record),
-                Frame::Begin { .. } | Frame::Unit { .. } => break,
-            }
-        }
-        // What a dead child left open ends where it was last seen.
-        for (object, (revision, at, mut record)) in std::mem::take(&mut self.ongoing) {
-            if let Some(Content::Event(event)) = &mut record.content {
-                event.ongoing = false;
-            }
-            self.order(object, revision + 1, at, record.encode_to_vec().into());
-        }
-    }
-
-    async fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; HEAD_BYTES];
-        self.from_child.read_exact(&mut head).await.ok()?;
-        let size = Frame::body_bytes(&head).ok().filter(|size| *size <= MAX_RECORD)?;
-        let mut body = BytesMut::zeroed(size);
-        self.from_child.read_exact(&mut body).await.ok()?;
-        Frame::decode(head[0], body.freeze()).ok()
-    }
-
-    /// A child that was taken over may lie about what moves, and about nothing else.
-    fn take(&mut self, object: ObjectId, revision: u64, at: Instant, record: Bytes) {
-        let Ok(said) = IndexRecord::decode(record.clone()) else { return };
-        let camera = match &said.content {
-            Some(Content::Motion(motion)) => &motion.camera_id,
-            Some(Content::Event(event)) => &event.camera_id,
-            Some(Content::Thumbnail(thumbnail)) => &thumbnail.camera_id,
-            None => return,
-        };
-        if CameraId::try_from(camera) != Ok(self.camera) {
-            return;
-        }
-        if let Some(Content::Event(event)) = &said.content {
-            if event.ongoing {
-                self.ongoing.insert(object, (revision, at.clone(), said));
-            } else {
-                self.ongoing.remove(&object);
-            }
-        }
-        self.order(object, revision, at, record);
-    }
-
-    fn order(&self, object: ObjectId, revision: u64, arrival: Instant, record: Bytes) {
-        if self.recorder.index(IndexOrder { object, revision, arrival, record }).is_err() {
-            tracing::warn!(camera = %self.camera, "a finding was lost: the disk does not keep up");
-        }
     }
 }
 

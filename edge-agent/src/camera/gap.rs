@@ -44,6 +44,12 @@ impl Gaps {
         Some((object, gap))
     }
 
+    /// A hole within what is recorded, over already.
+    pub fn between(&self, start: Instant, end: Instant, cause: CameraCondition) -> (ObjectId, Gap) {
+        let gap = Gap { start: Some(start), end: Some(end), ongoing: false, cause: cause.into(), ..self.begin() };
+        (ObjectId::random(), gap)
+    }
+
     /// The agent stops.
     pub fn finish(&mut self, now: &Instant) -> Option<(ObjectId, Gap)> {
         self.open.take().map(|(object, gap)| (object, Gap { end: Some(now.clone()), ongoing: false, ..gap }))

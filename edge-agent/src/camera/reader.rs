@@ -7,7 +7,7 @@ use crate::analyse::parent::Feed;
 use crate::facts::{Fact, Facts};
 use crate::keys::KeysWatch;
 use crate::media::stamp::Stamper;
-use crate::media::{AccessUnit, Address, Item, Opener, Source, SourceError, StreamFormat};
+use crate::media::{AccessUnit, Address, Item, Losses, Opener, Source, SourceError, StreamFormat};
 use crate::record::Recorder;
 use crate::record::fragment::{Fragment, Fragmenter};
 use crate::record::recorder::{MediaOrder, Outcome, Outcomes};
@@ -15,6 +15,7 @@ use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::{CameraId, RunId};
 use campanile_proto::types::v1::Stream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,27 @@ pub struct Reader {
     pub stamper: Stamper,
     pub keys: KeysWatch,
     pub record_in_clear: bool,
+    pub before: Lost,
+}
+
+/// Losses of the connections that are over.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lost {
+    packets: u64,
+    pictures: u64,
+}
+
+impl Lost {
+    fn and(self, losses: &Losses) -> Self {
+        Self {
+            packets: self.packets + losses.packets.load(Ordering::Relaxed),
+            pictures: self.pictures + losses.pictures.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add(&mut self, losses: &Losses) {
+        *self = self.and(losses);
+    }
 }
 
 /// The run that is being recorded.
@@ -147,13 +169,26 @@ impl Reader {
                             self.take(run, unit, gaps);
                         }
                     }
+                    Some(Ok(Item::Lost { from, to })) => {
+                        self.finish_run_part(&mut run, gaps);
+                        self.gap(Some(gaps.between(from, to, CameraCondition::DiskError)));
+                    }
                 },
                 Some(outcome) = self.outcomes.recv() => self.learn(outcome, gaps),
-                _ = tick.tick() => self.flush_stalled(&mut run, gaps),
-                () = tokio::time::sleep_until(deadline) => break Some(SourceError::NoBytes(WATCHDOG.as_secs())),
+                _ = tick.tick() => {
+                    self.flush_stalled(&mut run, gaps);
+                    self.count(&source.losses);
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    let waited = if first.is_some() { WATCHDOG } else { FIRST_PICTURE };
+                    break Some(SourceError::NoBytes(waited.as_secs()));
+                }
             }
         };
         self.finish_run(&mut run, gaps);
+        self.count(&source.losses);
+        self.before.add(&source.losses);
+        source.close().await;
         (ended, first.map_or(Duration::ZERO, |first| first.elapsed()))
     }
 
@@ -210,11 +245,25 @@ impl Reader {
     fn flush_stalled(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
         let now = self.stamper.clock.mono().0;
         let Some(run) = run else { return };
-        if run.fragmenter.waiting_since().is_some_and(|since| now - since.mono_us > STALL_US)
+        if run.fragmenter.last_arrival().is_some_and(|last| now - last.mono_us > STALL_US)
             && let Some(fragment) = run.fragmenter.flush()
         {
             self.store(run, fragment, gaps);
         }
+    }
+
+    /// What arrived before a hole is a fragment of its own.
+    fn finish_run_part(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
+        if let Some(run) = run
+            && let Some(fragment) = run.fragmenter.flush()
+        {
+            self.store(run, fragment, gaps);
+        }
+    }
+
+    fn count(&self, losses: &Losses) {
+        let now = self.before.and(losses);
+        self.board.losses(self.stream, now.packets, now.pictures, self.stamper.clock.mono());
     }
 
     fn finish_run(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {

@@ -3,6 +3,8 @@
 use super::{CONFIG_VERSION, CameraConfig, Config, Problem, Retention, Secret, Transport};
 use campanile_proto::grid::CellSet;
 use serde::Deserialize;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longest text a screen or a report should carry.
@@ -12,6 +14,8 @@ const MAX_ADDRESS: usize = 2048;
 const MAX_CAMERAS: usize = 64;
 const MAX_POLYGONS: usize = 16;
 const MAX_POINTS: usize = 64;
+/// Its first line counts; more is no password.
+const MAX_PASSWORD_FILE: u64 = 4096;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,22 +238,32 @@ fn password(raw: &RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(
             problems.add(key("password_file"), "stands beside password_env", "keep one of the two");
             return None;
         }
-        (Some(path), None) => std::fs::read_to_string(base.join(path)).map_err(|error| {
-            (key("password_file"), format!("{} cannot be read: {error}", path.display()), "make it readable, mode 0600")
-        }),
+        (Some(path), None) => read_password(&base.join(path))
+            .map_err(|(problem, remedy)| (key("password_file"), format!("{} {problem}", path.display()), remedy)),
         (None, Some(name)) => std::env::var(name).map_err(|_| {
             (key("password_env"), format!("the variable {name} is not set"), "set it in the service's environment")
         }),
         (None, None) => return None,
     };
     match found {
-        Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
-            return Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
-        }
+        Ok(password) if !password.is_empty() => return Some(Secret::new(password)),
         Ok(_) => problems.add(key("password_file"), "the password is empty", "write it in the file's first line"),
         Err((key, problem, remedy)) => problems.add(key, problem, remedy),
     }
     None
+}
+
+/// The file's first line; refused when others than its owner can read it.
+fn read_password(path: &Path) -> Result<String, (String, &'static str)> {
+    let read = |error: std::io::Error| (format!("cannot be read: {error}"), "make it readable to this user, mode 0600");
+    let mut file = std::fs::File::open(path).map_err(read)?;
+    let mode = file.metadata().map_err(read)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err((format!("has mode {mode:04o}: others can read it"), "chmod 0600 it, and change the password"));
+    }
+    let mut text = String::new();
+    file.by_ref().take(MAX_PASSWORD_FILE).read_to_string(&mut text).map_err(read)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Never repeats the address: it may hold a password.
@@ -351,13 +365,74 @@ mod tests {
     fn an_unknown_key_is_an_error_that_shows_no_value() {
         let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\npassword = \"segreto\"\n";
         let error = Config::parse(text, Path::new("edge.toml")).unwrap_err().to_string();
-        assert!(error.contains("line") && error.contains("password") && !error.contains("segreto"), "{error}");
+        assert!(error.contains("password: is no key") && !error.contains("segreto"), "{error}");
+    }
+
+    #[test]
+    fn keys_that_are_unknown_missing_or_of_another_type_are_named_together_with_what_else_is_wrong() {
+        let text = r#"
+            config_version = "1"
+            nome = "segreto"
+            media_dir = 5
+            [retention]
+            days = 30
+            giorni = 3
+            [[camera]]
+            name = "porta"
+            main = "http://10.0.0.2/1"
+            transport = "segreto"
+            analyse = "yes"
+            ignore = [[0.0, 0.0]]
+            latitude = "43"
+            [[camera]]
+            sub = ["segreto"]
+        "#;
+        let found = problems(text);
+        let mut keys: Vec<_> = found.iter().map(|p| p.key.as_str()).collect();
+        keys.sort_unstable();
+        assert_eq!(
+            keys,
+            [
+                "camera[0].analyse",
+                "camera[0].ignore",
+                "camera[0].latitude",
+                "camera[0].main",
+                "camera[0].transport",
+                "camera[1].main",
+                "camera[1].name",
+                "camera[1].sub",
+                "config_version",
+                "media_dir",
+                "name",
+                "nome",
+                "retention.days",
+                "retention.giorni",
+                "state_dir",
+            ]
+        );
+        assert!(found.iter().all(|p| !p.remedy.is_empty()));
+        assert!(!format!("{found:?}").contains("segreto"));
+    }
+
+    #[test]
+    fn a_password_is_a_files_first_line_and_nobody_elses_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p");
+        std::fs::write(&path, "segreto \nfor the camera at the door\n").unwrap();
+        for mode in [0o644, 0o640, 0o604] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (problem, remedy) = read_password(&path).unwrap_err();
+            assert!(problem.contains(&format!("{mode:04o}")) && remedy.contains("0600"), "{problem}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_password(&path).unwrap(), "segreto ");
     }
 
     #[test]
     fn a_password_does_not_show_in_debug() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("p"), "segreto\n").unwrap();
+        std::fs::set_permissions(folder.path().join("p"), std::fs::Permissions::from_mode(0o600)).unwrap();
         let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\n[[camera]]\nname = \"c\"\n\
                     main = \"rtsp://h:554/1\"\nusername = \"u\"\npassword_file = \"p\"\n";
         let config = Config::parse(text, &folder.path().join("edge.toml")).unwrap();

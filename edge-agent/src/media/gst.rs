@@ -8,9 +8,9 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Jitter a camera's network may show over UDP.
 const LATENCY_MS: u32 = 200;
@@ -42,13 +42,25 @@ fn element(name: &str) -> Result<gst::Element, SourceError> {
 }
 
 /// A pipeline that stops when dropped, off the caller's thread: closing a dead camera can take seconds.
-struct Running(gst::Pipeline);
+struct Running {
+    pipeline: gst::Pipeline,
+    /// Dropped once it stands still.
+    closed: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+impl Running {
+    fn new(pipeline: gst::Pipeline) -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { pipeline, closed: Arc::new(Mutex::new(Some(sender))) }, receiver)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let pipeline = self.0.clone();
+        let (pipeline, closed) = (self.pipeline.clone(), self.closed.clone());
         let stop = move || {
             let _ = pipeline.set_state(gst::State::Null);
+            drop(closed.lock().unwrap_or_else(PoisonError::into_inner).take());
         };
         if std::thread::Builder::new().name("close-stream".into()).spawn(stop.clone()).is_err() {
             stop();
@@ -78,9 +90,10 @@ impl Opener for RtspOpener {
         choose_streams(&source, &outlet);
         link_video(&pipeline, &source, &outlet);
         watch_bus(&pipeline, &outlet);
-        let running = Running(pipeline);
-        running.0.set_state(gst::State::Playing).map_err(|_| SourceError::Unreachable("refused at once".into()))?;
-        Ok(Source::new(items, running))
+        let (running, closed) = Running::new(pipeline);
+        let playing = running.pipeline.set_state(gst::State::Playing);
+        playing.map_err(|_| SourceError::Unreachable("refused at once".into()))?;
+        Ok(Source::new(items, running).watched(outlet.losses(), closed))
     }
 }
 
@@ -271,9 +284,9 @@ impl Decoder {
                 gst::BusSyncReply::Drop
             });
         }
-        let running = Running(pipeline);
+        let (running, _) = Running::new(pipeline);
         running
-            .0
+            .pipeline
             .set_state(gst::State::Playing)
             .map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
         Ok(Self { source, pictures, failed, _running: running })

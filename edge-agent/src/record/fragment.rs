@@ -85,9 +85,9 @@ impl Fragmenter {
         self.close(None)
     }
 
-    /// Arrival of the oldest unit that is not in a fragment yet.
-    pub fn waiting_since(&self) -> Option<&Instant> {
-        self.waiting.first().map(|unit| &unit.arrival)
+    /// Arrival of the newest unit that is not in a fragment yet.
+    pub fn last_arrival(&self) -> Option<&Instant> {
+        self.waiting.last().map(|unit| &unit.arrival)
     }
 
     fn ends_before(&self, unit: &AccessUnit) -> bool {

@@ -37,9 +37,10 @@ fn bench(script: &str) -> Bench {
     let media = tempfile::tempdir().unwrap();
     let (sender, facts, _) = facts::channel();
     let setting = crate::record::fixture::in_clear(media.path(), CAMERA, sender.clone());
+    let stamper = setting.stamper.clone();
     let (recorder, _, writing) = Recorder::start(setting).unwrap();
     let program = program(media.path(), script);
-    let (analyser, feed) = Analyser::new(program, CAMERA, CellSet::EMPTY, recorder, sender);
+    let (analyser, feed) = Analyser::new(program, CAMERA, CellSet::EMPTY, recorder, sender, stamper);
     Bench { analyser, feed, facts, _writing: writing, _media: media }
 }
 
@@ -94,4 +95,17 @@ async fn a_child_that_dies_is_told_and_started_again() {
     }
     stop.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_format_that_found_no_place_is_told_before_the_next_unit() {
+    let Bench { mut analyser, mut feed, .. } = bench("exit 0");
+    let small = || AccessUnit { data: vec![0; 8].into(), ..unit() };
+    (0..super::QUEUE).for_each(|_| feed.unit(&small()));
+    feed.format(&format());
+    feed.unit(&small());
+    (0..super::QUEUE).for_each(|_| assert!(matches!(analyser.work.try_recv(), Ok(super::Work::Unit(_)))));
+    feed.unit(&small());
+    assert!(matches!(analyser.work.try_recv(), Ok(super::Work::Format(_))));
+    assert!(matches!(analyser.work.try_recv(), Ok(super::Work::Unit(_))));
 }

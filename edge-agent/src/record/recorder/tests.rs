@@ -109,7 +109,7 @@ async fn a_folder_that_cannot_be_written_is_told_and_recording_goes_on_once_it_c
     bench.record(&recorder);
     bench.record(&recorder);
     let Outcome::Written { start, .. } = next(&mut outcomes).await else { panic!("it rests for ever") };
-    assert!(start.mono_us >= 3_000_000, "what came while the disk rested is lost: {}", start.mono_us);
+    assert!(start.mono_us > 1_000_000, "the first is lost and said to be");
 }
 
 #[tokio::test]
