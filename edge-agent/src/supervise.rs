@@ -2,6 +2,7 @@
 
 use crate::analyse::parent::Analyser;
 use crate::camera::board::Board;
+use crate::camera::connection::Refusals;
 use crate::camera::reader::{Analyse, Reader};
 use crate::config::CameraConfig;
 use crate::facts::Facts;
@@ -9,13 +10,14 @@ use crate::keys::KeysWatch;
 use crate::media::gst::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
+use crate::record::Recorder;
 use crate::record::recorder::{Setting, Writing};
 use crate::record::segment::Signer;
 use crate::record::store::Store;
-use crate::record::{Live, Recorder};
+use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::CameraId;
 use campanile_proto::time::Clock;
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{Instant, Stream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +43,8 @@ pub struct Dependencies {
     pub record_in_clear: bool,
     pub signer: Option<Signer>,
     pub retention_days: u32,
-    pub live: Live,
+    /// When the agent was last alive before its start.
+    pub off_since: Option<Instant>,
     /// Told when the disk was found full.
     pub full: Arc<Notify>,
     /// The program that knows the command `analyse`; none: nothing is analysed.
@@ -60,6 +63,13 @@ pub enum SuperviseError {
 impl SuperviseError {
     pub fn kind(&self) -> campanile_proto::kind::Kind {
         campanile_proto::kind::Kind::Internal
+    }
+
+    pub fn condition(&self) -> CameraCondition {
+        match self {
+            Self::Media(error) => error.condition(),
+            Self::Thread(_) => CameraCondition::DiskError,
+        }
     }
 }
 
@@ -98,7 +108,6 @@ impl Camera {
             retention_days: deps.retention_days,
             signer: deps.signer.clone(),
             facts: deps.facts.clone(),
-            live: deps.live.clone(),
             full: deps.full.clone(),
         };
         let (recorder, [of_main, of_sub], writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
@@ -115,6 +124,7 @@ impl Camera {
             (Some(feed), Some(_)) => (Analyse::Nothing, Analyse::All(feed)),
         };
         let board = Board::new(config, id, deps.facts.clone());
+        let refusals = Refusals::default();
         let reader = |stream, url: &String, analyse, outcomes| Reader {
             camera: id,
             stream,
@@ -134,6 +144,8 @@ impl Camera {
             keys: deps.keys.clone(),
             record_in_clear: deps.record_in_clear,
             before: Default::default(),
+            off_since: deps.off_since.clone(),
+            refusals: refusals.clone(),
         };
         let mut readers = vec![reader(Stream::Main, &config.main, for_main, of_main)];
         if let Some(sub) = &config.sub {

@@ -5,9 +5,11 @@
 //! Invariant: cameras record before anything else is ready and after everything else failed; only a disk or a
 //! configuration that cannot be used keeps them from it.
 
+mod alive;
 mod cameras;
 mod ending;
 mod keep;
+mod lock;
 mod notify;
 mod services;
 mod taking;
@@ -15,6 +17,7 @@ mod taking;
 mod tests;
 
 use self::ending::Ending;
+use self::lock::Locks;
 use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::identity::{IdentityError, IdentityFolder};
@@ -22,16 +25,18 @@ use crate::index::Index;
 use crate::uplink::Wishes;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::Clock;
+use campanile_proto::types::v1::Instant;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How often an un-enrolled box looks whether it was enrolled.
 const ENROLMENT_CHECK: Duration = Duration::from_secs(1);
-const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// How exactly a start knows since when the box was off, where no footage says it better.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(20);
 /// Before an index that cannot be opened is tried again; doubles up to the second value.
 const FIRST_OPEN: Duration = Duration::from_millis(500);
 const LONGEST_OPEN: Duration = Duration::from_secs(60);
@@ -43,6 +48,10 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub enum AgentError {
     #[error("cannot make the folder {path}")]
     MakeFolder { path: PathBuf, source: std::io::Error },
+    #[error("another agent records into {path}")]
+    InUse { path: PathBuf },
+    #[error("cannot lock the folder {path}")]
+    Lock { path: PathBuf, source: std::io::Error },
     #[error("cannot use the identity of this box")]
     Identity(#[from] IdentityError),
 }
@@ -50,7 +59,8 @@ pub enum AgentError {
 impl AgentError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::MakeFolder { .. } => Kind::Internal,
+            Self::MakeFolder { .. } | Self::Lock { .. } => Kind::Internal,
+            Self::InUse { .. } => Kind::Conflict,
             Self::Identity(error) => error.kind(),
         }
     }
@@ -67,6 +77,8 @@ pub(crate) struct Parts {
     pub wishes: watch::Sender<Wishes>,
     /// A disk was found full: the oldest footage makes place.
     pub full: Arc<Notify>,
+    /// When the agent was last alive; told once.
+    off_since: Mutex<Option<Instant>>,
     pub stop: CancellationToken,
     ending: OnceLock<Ending>,
 }
@@ -108,12 +120,28 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     let media_dir = std::fs::canonicalize(&config.media_dir)
         .map_err(|source| AgentError::MakeFolder { path: config.media_dir.clone(), source })?;
     let config = Config { media_dir, ..config };
+    let (state_dir, media_dir) = (config.state_dir.clone(), config.media_dir.clone());
+    let locks = tokio::task::spawn_blocking(move || Locks::take(&[&state_dir, &media_dir])).await;
+    let _locks = locks.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let off_since = alive::last(&config.state_dir);
     let folder = IdentityFolder::open(&config.state_dir)?;
     let timekeeper = Arc::new(Timekeeper::open(&config.state_dir, clock.clone()));
     let (index, ending) = (OnceCell::new(), OnceLock::new());
     let wishes = watch::Sender::new(services::read_wishes(&config.state_dir));
-    let parts = Parts { config, clock, timekeeper, folder, index, wishes, full: Arc::default(), stop, ending };
-    let keep_time = tokio::spawn(keep_time(parts.timekeeper.clone()));
+    let parts = Parts {
+        config,
+        clock,
+        timekeeper,
+        folder,
+        index,
+        wishes,
+        full: Arc::default(),
+        off_since: Mutex::new(off_since),
+        stop,
+        ending,
+    };
+    let keep_time =
+        tokio::spawn(keep_time(parts.timekeeper.clone(), parts.clock.clone(), parts.config.state_dir.clone()));
     let told = parts.stop.clone();
     let tell_systemd = tokio::spawn(async move {
         told.cancelled().await;
@@ -121,6 +149,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     });
     let outcome = lives(&parts).await;
     keep_time.abort();
+    let now = parts.clock.instant(parts.timekeeper.belief().1);
+    if let Err(error) = alive::write(&parts.config.state_dir, &now) {
+        tracing::warn!(%error, "time not written down");
+    }
     tell_systemd.abort();
     let ending = parts.ending().unwrap_or_else(Ending::begin);
     if let Some(index) = parts.index.get() {
@@ -178,10 +210,15 @@ async fn enrolled(folder: &IdentityFolder) {
     }
 }
 
-async fn keep_time(timekeeper: Arc<Timekeeper>) {
+async fn keep_time(timekeeper: Arc<Timekeeper>, clock: Arc<dyn Clock>, state_dir: PathBuf) {
     loop {
-        if let Err(error) = timekeeper.persist() {
-            tracing::warn!(%error, "time not written down");
+        let (keeper, now, state_dir) = (timekeeper.clone(), clock.instant(timekeeper.belief().1), state_dir.clone());
+        let written =
+            tokio::task::spawn_blocking(move || keeper.persist().and_then(|()| alive::write(&state_dir, &now)));
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "time not written down"),
+            Err(error) => tracing::warn!(%error, "time not written down"),
         }
         tokio::time::sleep(CLOCK_INTERVAL).await;
     }

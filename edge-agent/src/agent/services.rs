@@ -11,15 +11,15 @@ use crate::index::Index;
 use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
-use crate::record::Live;
 use crate::record::retain::Retain;
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
 use campanile_proto::kind::Chain;
+use campanile_proto::types::v1::Instant;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -44,8 +44,9 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
     let (facts, received, lost) = facts::channel();
     let (keys, keys_watch) = watch::channel(load_keys(parts, identity.as_ref()));
     let (standing, standing_watch) = watch::channel(Standing::Connecting);
+    let off_since = parts.off_since.lock().unwrap_or_else(PoisonError::into_inner).take();
     let mut living = Living {
-        cameras: start_cameras(parts, identity.as_ref(), &facts, keys_watch, &stop)?,
+        cameras: start_cameras(parts, identity.as_ref(), &facts, keys_watch, off_since.clone(), &stop)?,
         telling: CancellationToken::new(),
         taker: None,
         services: JoinSet::new(),
@@ -54,6 +55,9 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
     };
     let index = stop.run_until_cancelled(parts.index()).await;
     if let Some(index) = &index {
+        if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
+            tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
+        }
         let beside = Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default() };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
@@ -208,6 +212,7 @@ fn start_cameras(
     identity: Option<&Identity>,
     facts: &Facts,
     keys: KeysWatch,
+    off_since: Option<Instant>,
     stop: &CancellationToken,
 ) -> Result<JoinSet<()>, AgentError> {
     let config = &parts.config;
@@ -223,7 +228,7 @@ fn start_cameras(
         record_in_clear: config.record_in_clear && identity.is_none(),
         signer: identity.map(Identity::signer),
         retention_days: config.retention.days,
-        live: Live::default(),
+        off_since,
         full: parts.full.clone(),
         analyser: std::env::current_exe().ok(),
     };

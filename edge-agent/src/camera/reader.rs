@@ -1,7 +1,7 @@
 //! Reads one stream for as long as the agent runs: connect, record, and connect again.
 
 use super::board::Board;
-use super::connection::Connection;
+use super::connection::{Connection, Refusals};
 use super::gap::Gaps;
 use crate::analyse::parent::Feed;
 use crate::facts::{Fact, Facts};
@@ -13,7 +13,7 @@ use crate::record::fragment::{Fragment, Fragmenter};
 use crate::record::recorder::{MediaOrder, Outcome, Outcomes};
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::{CameraId, RunId};
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{self, Stream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,6 +55,10 @@ pub struct Reader {
     pub keys: KeysWatch,
     pub record_in_clear: bool,
     pub before: Lost,
+    /// When the agent was last alive before its start.
+    pub off_since: Option<v1::Instant>,
+    /// Of this camera's streams together.
+    pub refusals: Refusals,
 }
 
 /// Losses of the connections that are over.
@@ -90,10 +94,11 @@ impl Reader {
         let mut gaps = Gaps::new(self.camera, self.stream, self.stamper.now());
         let mut connection = Connection::default();
         self.say(CameraCondition::Connecting, "");
+        self.tell_off(&gaps).await;
         while self.await_keys(&mut gaps, &stop).await {
             let opened = tokio::select! {
                 () = stop.cancelled() => break,
-                opened = self.open() => opened,
+                opened = self.open_when_allowed() => opened,
             };
             let (error, recorded) = match opened {
                 Ok(source) => self.record(source, &mut gaps, &stop).await,
@@ -104,7 +109,10 @@ impl Reader {
             let condition = error.condition();
             self.say(condition, &error.to_string());
             self.gap(gaps.missing(&self.stamper.now(), condition));
-            let wait = connection.failed(condition, recorded, random());
+            let wait = match condition {
+                CameraCondition::AuthenticationRefused => self.refusals.refused(self.stamper.clock.mono(), random()),
+                _ => connection.failed(condition, recorded, random()),
+            };
             tracing::warn!(
                 camera = %self.camera, stream = ?self.stream, %error, wait_ms = wait.as_millis() as u64, "source lost"
             );
@@ -131,6 +139,29 @@ impl Reader {
             }
         }
         !stop.is_cancelled()
+    }
+
+    /// The time from the last life to this one, if there was a last one.
+    async fn tell_off(&mut self, gaps: &Gaps) {
+        let Some(alive) = self.off_since.take() else { return };
+        let begins = tokio::time::timeout(CLOSING, self.outcomes.recv()).await;
+        let covered = match begins {
+            Ok(Some(Outcome::Begins { covered })) => covered,
+            _ => None,
+        };
+        let start = covered.filter(|covered| is_later(covered, &alive)).unwrap_or(alive);
+        self.gap(Some(gaps.between(start, self.stamper.now(), CameraCondition::EdgeOff)));
+    }
+
+    /// A camera that refused the password is left alone for a while, whichever of its streams asked.
+    async fn open_when_allowed(&self) -> Result<Source, SourceError> {
+        loop {
+            let rest = self.refusals.rest(self.stamper.clock.mono());
+            if rest.is_zero() {
+                return self.open().await;
+            }
+            tokio::time::sleep(rest).await;
+        }
     }
 
     async fn open(&self) -> Result<Source, SourceError> {
@@ -163,7 +194,10 @@ impl Reader {
                         deadline = deadline.max(Instant::now() + WATCHDOG);
                     }
                     Some(Ok(Item::Unit(unit))) => {
-                        first.get_or_insert_with(Instant::now);
+                        if first.is_none() {
+                            first = Some(Instant::now());
+                            self.refusals.accepted();
+                        }
                         deadline = Instant::now() + WATCHDOG;
                         if let Some(run) = &mut run {
                             self.take(run, unit, gaps);
@@ -203,7 +237,7 @@ impl Reader {
                 self.say(trouble.condition, &trouble.sentence);
                 self.gap(gaps.missing(&self.stamper.now(), trouble.condition));
             }
-            Outcome::Closed => {}
+            Outcome::Begins { .. } | Outcome::Closed => {}
         }
     }
 
@@ -299,6 +333,11 @@ impl Reader {
             self.facts.tell(Fact::Gap { object, gap });
         }
     }
+}
+
+/// By the monotonic clock within a boot.
+fn is_later(one: &v1::Instant, other: &v1::Instant) -> bool {
+    if one.boot_id == other.boot_id { one.mono_us > other.mono_us } else { one.utc_us > other.utc_us }
 }
 
 fn random() -> u32 {

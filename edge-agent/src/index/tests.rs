@@ -8,7 +8,7 @@ use crate::record::segment::Signed;
 use crate::specimen::{NOON, Specimen, instant};
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
-use campanile_proto::edge::v1::{CameraState, SegmentState, SequenceRange};
+use campanile_proto::edge::v1::{CameraState, Gap, SegmentState, SequenceRange};
 use campanile_proto::ids::{BootId, CameraId, Epoch, ObjectId, RunId, SegmentId};
 use campanile_proto::time::{MonoTime, WallTime};
 use campanile_proto::types::v1::Stream;
@@ -143,6 +143,35 @@ async fn a_damaged_database_is_set_aside() {
     let index = Index::open(&path).unwrap();
     assert_eq!(index.progress().await.unwrap().next_sequence, 1);
     assert!(path.with_extension("damaged").exists());
+}
+
+#[tokio::test]
+async fn a_gap_that_went_on_when_the_box_was_killed_ends_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let boot = BootId::random();
+    let gap = |ongoing, end| Gap {
+        camera_id: CameraId::from_u128(1).into(),
+        start: Some(instant(boot, NOON)),
+        end: Some(instant(boot, NOON + end)),
+        ongoing,
+        ..Gap::default()
+    };
+    let facts = [(1, gap(true, 1)), (2, gap(true, 900)), (3, gap(false, 1))];
+    let facts = facts.map(|(n, gap)| Fact::Gap { object: ObjectId::from_u128(n), gap });
+    take(&index, facts.to_vec(), 0).await;
+    let alive = instant(boot, NOON + 500);
+    assert_eq!(index.end_gaps(Some(alive), NOW).await.unwrap(), 2);
+    let ends: BTreeMap<_, _> = waiting(&index)
+        .await
+        .into_iter()
+        .map(|waiting| match waiting.content {
+            Content::Body(Body::Gap(gap)) => (waiting.object, (gap.ongoing, gap.end.unwrap().utc_us - NOON)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ends.into_values().collect::<Vec<_>>(), [(false, 500), (false, 900), (false, 1)]);
+    assert_eq!(index.end_gaps(None, NOW).await.unwrap(), 0, "once");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::facts::Fact;
 use campanile_proto::edge::v1::{EdgeHealth, SequenceRange};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId, SegmentId};
 use campanile_proto::time::{MonoTime, WallTime};
-use campanile_proto::types::v1::{Anchor, Stream};
+use campanile_proto::types::v1::{Anchor, Instant, Stream};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -106,6 +106,11 @@ impl Index {
             objects::put(c, object, &Object::health(&health), utc)
         })
         .await
+    }
+
+    /// Ends the gaps that went on when the last run ended: that run is over, and says no more of them.
+    pub async fn end_gaps(&self, alive: Option<Instant>, utc: WallTime) -> Result<usize, IndexError> {
+        self.change("end gaps", move |c, _| objects::end_gaps(c, alive.as_ref(), utc)).await
     }
 
     /// Reports to send next, best first, none of `except`; at most `limit`.

@@ -28,7 +28,6 @@ pub fn on(clock: Arc<SimClock>, media: &Path, camera: CameraId, facts: Facts) ->
         retention_days: 7,
         signer: None,
         facts,
-        live: super::Live::default(),
         full: Arc::default(),
     }
 }

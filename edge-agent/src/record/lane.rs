@@ -1,7 +1,6 @@
 //! The open segment of one stream.
 
 use super::fmp4::{self, BoxError};
-use super::live::LiveRecord;
 use super::orders::{IndexOrder, MediaOrder, RecordError, Setting};
 use super::rotate::{Next, Open, begins_segment, is_over};
 use super::sealing::Sealing;
@@ -12,7 +11,7 @@ use crate::media::StreamFormat;
 use bytes::Bytes;
 use campanile_proto::ids::{RunId, SegmentId};
 use campanile_proto::kind::Kind;
-use campanile_proto::segment::{FORMAT, Record, suite_for_this_machine};
+use campanile_proto::segment::{FORMAT, suite_for_this_machine};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Codec, Instant, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 
@@ -38,7 +37,6 @@ struct OpenSegment {
     writer: SegmentWriter,
     id: SegmentId,
     rule: Open,
-    init: Option<Record>,
     start: Instant,
     end: Instant,
     dirty: bool,
@@ -47,9 +45,15 @@ struct OpenSegment {
 }
 
 impl Lane {
+    /// Reads where the last run ended.
     pub(super) fn new(stream: Stream, setting: &Setting) -> Self {
         let newest = setting.store.newest(setting.camera, stream);
         Self { stream, open: None, newest, retry_at_us: i64::MIN, own_run: RunId::random(), next_index: 0 }
+    }
+
+    /// When the newest footage on disk ends.
+    pub(super) fn covered(&self) -> Option<&Instant> {
+        self.newest.as_ref().and_then(|newest| newest.end.as_ref())
     }
 
     pub(super) fn media(&mut self, setting: &Setting, order: &MediaOrder) -> Result<(), RecordError> {
@@ -163,17 +167,19 @@ impl Lane {
         };
         let begun = || {
             let mut writer = SegmentWriter::create(&path, header, sealing.to.as_ref())?;
-            let init = if init.is_empty() { None } else { Some(writer.init(arrival.clone(), init)?.record) };
+            if !init.is_empty() {
+                writer.init(arrival.clone(), init)?;
+            }
             writer.sync()?;
             sync_folder(&path)?;
-            Ok((writer, init))
+            Ok(writer)
         };
-        let (writer, init) = begun().inspect_err(|_| {
+        let writer = begun().inspect_err(|_| {
             // It holds no picture, and a full disk would fill with such files.
             let _ = std::fs::remove_file(&path);
         })?;
         let now = setting.stamper.clock.mono().0;
-        self.newest = Some(Newest { segment: id, link: writer.link() });
+        self.newest = Some(Newest { segment: id, link: writer.link(), end: None });
         setting.facts.tell(Fact::SegmentOpened {
             segment: id,
             camera: setting.camera,
@@ -186,7 +192,6 @@ impl Lane {
             writer,
             id,
             rule: Open { run: next.run, hour: next.hour, opened_mono_us: arrival.mono_us, sealed_to: sealing.rule },
-            init,
             start: arrival.clone(),
             end: arrival.clone(),
             dirty: false,
@@ -208,14 +213,8 @@ impl Lane {
             Ok(appended) => {
                 open.end = end;
                 open.dirty = true;
-                self.newest = Some(Newest { segment: open.id, link: open.writer.link() });
+                self.newest = Some(Newest { segment: open.id, link: open.writer.link(), end: None });
                 let told = (open.id, open.writer.path().to_path_buf(), appended.offset);
-                setting.live.publish(setting.camera, self.stream, || LiveRecord {
-                    segment_header: open.writer.header_bytes().clone(),
-                    wrapped_key: open.writer.wrapped_key().clone(),
-                    record: appended.record,
-                    init: open.init.clone(),
-                });
                 Ok(told)
             }
             Err(error) => {
@@ -270,7 +269,7 @@ impl Lane {
         let (segment, fragment_count, end) = (open.id, open.writer.count(), open.end.clone());
         match open.writer.close(end.clone(), setting.signer.as_ref()) {
             Ok(closed) => {
-                self.newest = Some(Newest { segment, link: closed.link });
+                self.newest = Some(Newest { segment, link: closed.link, end: None });
                 (size_bytes, newest_link, signed) = (closed.size_bytes, closed.link, Some(closed.signed));
             }
             Err(error) => self.failed(setting, &error),

@@ -9,7 +9,6 @@ pub(crate) mod fixture;
 pub mod fmp4;
 pub mod fragment;
 mod lane;
-pub mod live;
 mod orders;
 mod queue;
 pub mod recorder;
@@ -19,5 +18,4 @@ mod sealing;
 pub mod segment;
 pub mod store;
 
-pub use live::Live;
 pub use recorder::Recorder;

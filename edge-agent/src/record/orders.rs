@@ -2,7 +2,6 @@
 
 use super::fmp4::BoxError;
 use super::fragment::Fragment;
-use super::live::Live;
 use super::segment::{SegmentError, Signer};
 use super::store::Store;
 use crate::facts::Facts;
@@ -37,7 +36,6 @@ pub struct Setting {
     pub retention_days: u32,
     pub signer: Option<Signer>,
     pub facts: Facts,
-    pub live: Live,
     /// Told when the disk was found full.
     pub full: Arc<Notify>,
 }

@@ -16,6 +16,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// What became of a stream's orders.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
+    /// First: when the newest footage of earlier runs ends.
+    Begins { covered: Option<Instant> },
     /// Footage of this time was written.
     Written { start: Instant, end: Instant },
     /// Footage is lost until the next [`Outcome::Written`].
@@ -99,6 +101,9 @@ impl Writer {
     fn run(&self, orders: &Taker) {
         let setting = &self.setting;
         let mut lanes = [Stream::Main, Stream::Sub, Stream::Index].map(|stream| Lane::new(stream, setting));
+        for (to, lane) in self.outcomes.iter().zip(&lanes) {
+            let _ = to.send(Outcome::Begins { covered: lane.covered().cloned() });
+        }
         loop {
             match orders.next(TICK) {
                 Next::Order(Order::Media(order)) => {

@@ -6,7 +6,6 @@ use crate::facts::{self, Fact};
 use crate::media::parameters::ParameterSets;
 use crate::media::stamp::{Belief, Stamper};
 use crate::media::{AccessUnit, Address, Codec, Item, Opener, Source, SourceError, StreamFormat};
-use crate::record::Live;
 use bytes::Bytes;
 use campanile_proto::edge::v1::{CameraCondition, CameraState, Gap};
 use campanile_proto::grid::CellSet;
@@ -83,7 +82,7 @@ impl Stage {
             record_in_clear: true,
             signer: None,
             retention_days: 7,
-            live: Live::default(),
+            off_since: None,
             full: Arc::default(),
             analyser: None,
         };
@@ -289,4 +288,30 @@ async fn a_camera_whose_reader_dies_ends_as_a_whole_so_that_it_is_started_again(
     let mut stage = Stage::new(|_, deps| deps.believe = Arc::new(|| panic!("on purpose")));
     tokio::time::timeout(Duration::from_secs(10), &mut stage.running).await.expect("it ends by itself").unwrap();
     assert!(!stage.stop.is_cancelled(), "nobody told it to");
+}
+
+#[tokio::test]
+async fn the_time_the_box_was_off_is_told_from_the_last_footage_to_the_start() {
+    let mut first = Stage::new(|_, _| {});
+    let connection = first.connection().await;
+    connection.send(Ok(Item::Format(format(0)))).await.unwrap();
+    first.send(&connection, 20).await;
+    first.until("recording", condition(CameraCondition::Recording)).await;
+    let media = std::mem::replace(&mut first.media, tempfile::tempdir().unwrap());
+    let ended = first.clock.utc();
+    first.end().await;
+    let at = |utc: WallTime| campanile_proto::types::v1::Instant {
+        boot_id: vec![9; 16].into(),
+        utc_us: utc.0,
+        ..Default::default()
+    };
+    let alive = at(ended.plus_micros(-1_500_000));
+    let mut second = Stage::new(|_, deps| {
+        deps.off_since = Some(alive.clone());
+        deps.media_dir = media.path().to_owned();
+    });
+    let off = second.until("the gap", gap).await;
+    assert_eq!((off.cause(), off.ongoing), (CameraCondition::EdgeOff, false));
+    assert_eq!(off.start.unwrap().utc_us, ended.0, "footage after the last sign of life is no gap");
+    second.end().await;
 }

@@ -1,57 +1,84 @@
 //! The fetches of one session, on a second connection.
 
 use super::UplinkError;
-use super::deliver::deliver;
+use super::deliver::{Pace, deliver};
 use super::session::Uplink;
 use super::slots::Slots;
 use crate::index::Index;
 use bytes::Bytes;
 use campanile_proto::edge::v1::{Fetch, FetchClass};
+use campanile_proto::kind::Chain;
 use std::collections::HashMap;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-/// Deliveries of one session; they end with it.
+/// They end with their session.
 pub(super) struct Deliveries {
     slots: Slots<Fetch>,
-    running: JoinSet<Bytes>,
+    running: JoinSet<Done>,
     cancels: HashMap<Bytes, CancellationToken>,
     /// The second connection, made when the first footage is wanted.
     channel: Option<Channel>,
-    index: Option<Index>,
+    dialling: bool,
+    index: Index,
+    /// How many that somebody waits for are under way.
+    watched: watch::Sender<usize>,
+}
+
+/// What a task brought about.
+enum Done {
+    Dialled(Result<Channel, UplinkError>),
+    Delivered { id: Bytes, class: FetchClass },
+}
+
+/// Fetches that will not be served.
+pub(super) struct Refused {
+    pub ids: Vec<Bytes>,
+    pub reason: &'static str,
 }
 
 impl Deliveries {
-    pub fn new() -> Self {
-        Self { slots: Slots::default(), running: JoinSet::new(), cancels: HashMap::new(), channel: None, index: None }
+    pub fn new(index: Index) -> Self {
+        Self {
+            slots: Slots::default(),
+            running: JoinSet::new(),
+            cancels: HashMap::new(),
+            channel: None,
+            dialling: false,
+            index,
+            watched: watch::Sender::new(0),
+        }
     }
 
-    /// Gives the fetch's id back when too many wait.
-    pub fn ask(&mut self, fetch: Fetch) -> Result<(), Bytes> {
+    /// Queues a fetch and sees to the connection; never waits for it.
+    pub fn ask(&mut self, fetch: Fetch, uplink: &Uplink) -> Option<Refused> {
         let class = FetchClass::try_from(fetch.class).unwrap_or_default();
-        self.slots.ask(class, fetch).map_err(|refused| refused.fetch_id)
-    }
-
-    pub async fn begin(&mut self, uplink: &Uplink) -> Result<(), UplinkError> {
-        self.index = Some(uplink.index.clone());
-        if self.channel.is_none() {
-            self.channel = Some(uplink.dial().await?);
+        if let Err(refused) = self.slots.ask(class, fetch) {
+            return Some(Refused { ids: vec![refused.fetch_id], reason: "too many fetches wait at this box" });
+        }
+        if self.channel.is_none() && !self.dialling {
+            self.dialling = true;
+            let uplink = uplink.clone();
+            self.running.spawn(async move { Done::Dialled(uplink.dial().await) });
         }
         self.start();
-        Ok(())
+        None
     }
 
     fn start(&mut self) {
-        let (Some(channel), Some(index)) = (&self.channel, &self.index) else { return };
+        let Some(channel) = &self.channel else { return };
         while let Some(fetch) = self.slots.begin() {
             let cancel = CancellationToken::new();
-            let id = fetch.fetch_id.clone();
+            let (id, class) = (fetch.fetch_id.clone(), FetchClass::try_from(fetch.class).unwrap_or_default());
             self.cancels.insert(id.clone(), cancel.clone());
-            let (channel, index) = (channel.clone(), index.clone());
+            let (channel, index) = (channel.clone(), self.index.clone());
+            let pace = if is_watched(class) { Pace::Watched } else { Pace::Bulk(self.watched.subscribe()) };
+            self.watched.send_modify(|watched| *watched += usize::from(is_watched(class)));
             self.running.spawn(async move {
-                deliver(channel, fetch, index, cancel).await;
-                id
+                deliver(channel, fetch, index, pace, cancel).await;
+                Done::Delivered { id, class }
             });
         }
     }
@@ -64,25 +91,43 @@ impl Deliveries {
     }
 
     /// Fetches that wait and will not be served.
-    pub fn give_up(&mut self) -> Vec<Bytes> {
-        std::iter::from_fn(|| {
+    fn give_up(&mut self) -> Refused {
+        let begun = std::iter::from_fn(|| {
             let fetch = self.slots.begin()?;
             self.slots.ended();
             Some(fetch.fetch_id)
-        })
-        .collect()
+        });
+        Refused { ids: begun.collect(), reason: "the box cannot open a second connection" }
     }
 
-    /// A delivery has ended: the next one begins. Never returns while none runs.
-    pub async fn joined(&mut self) {
+    /// Waits until a task is done, and does what follows from it. Never returns while none runs.
+    pub async fn next(&mut self) -> Option<Refused> {
         match self.running.join_next().await {
-            None => std::future::pending().await,
-            Some(Ok(id)) => {
-                self.cancels.remove(&id);
+            None => return std::future::pending().await,
+            Some(Ok(Done::Dialled(Ok(channel)))) => {
+                (self.channel, self.dialling) = (Some(channel), false);
             }
-            Some(Err(error)) => tracing::error!(%error, "a delivery died"),
+            Some(Ok(Done::Dialled(Err(error)))) => {
+                tracing::warn!(error = %Chain(&error), "no second connection for footage");
+                self.dialling = false;
+                return Some(self.give_up());
+            }
+            Some(Ok(Done::Delivered { id, class })) => {
+                self.cancels.remove(&id);
+                self.watched.send_modify(|watched| *watched -= usize::from(is_watched(class)));
+                self.slots.ended();
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "a delivery died");
+                self.slots.ended();
+            }
         }
-        self.slots.ended();
         self.start();
+        None
     }
+}
+
+/// Somebody sits before a screen.
+fn is_watched(class: FetchClass) -> bool {
+    class >= FetchClass::Playback
 }

@@ -1,14 +1,14 @@
 //! Does what the hub says.
 
 use super::UplinkError;
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Refused};
 use super::outbox::Window;
 use super::session::{Uplink, Wishes, gone, said_goodbye};
 use crate::keys::KeySet;
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::{
-    Ack, Applied, Desired, EdgeMessage, Fetch, FetchRefused, HubMessage, HubTime, SequenceRange, SignedKeys,
+    Ack, Applied, Desired, EdgeMessage, FetchRefused, HubMessage, HubTime, SequenceRange, SignedKeys,
 };
 use campanile_proto::ids::Epoch;
 use campanile_proto::kind::Chain;
@@ -19,8 +19,9 @@ use tonic::Streaming;
 
 /// The hub's time is written down as an anchor this often; it comes each minute.
 const ANCHOR_INTERVAL_US: i64 = 600_000_000;
-/// On a living link a message is not later than this beyond the round trip.
-const LINK_DELAY_US: i64 = 500_000;
+/// What a message may wait on a living link beyond the round trip: the pings of the connection end one that
+/// answers later.
+const LINK_DELAY_US: i64 = 13_000_000;
 
 /// One session's obedience.
 pub(super) struct Obey<'a> {
@@ -40,7 +41,10 @@ impl Obey<'_> {
         loop {
             let message = tokio::select! {
                 message = inbound.message() => message,
-                () = self.deliveries.joined() => continue,
+                refused = self.deliveries.next() => {
+                    self.refuse(refused);
+                    continue;
+                }
             };
             let outcome = match message {
                 Ok(Some(message)) => self.obey(message.message).await,
@@ -56,7 +60,11 @@ impl Obey<'_> {
     async fn obey(&mut self, message: Option<Down>) -> Result<(), UplinkError> {
         match message {
             Some(Down::Ack(ack)) => self.acknowledged(ack).await,
-            Some(Down::Fetch(fetch)) => self.fetch(fetch).await,
+            Some(Down::Fetch(fetch)) => {
+                let refused = self.deliveries.ask(fetch, self.uplink);
+                self.refuse(refused);
+                Ok(())
+            }
             Some(Down::Cancel(cancel)) => {
                 self.deliveries.cancel(&cancel.fetch_id);
                 Ok(())
@@ -68,10 +76,13 @@ impl Obey<'_> {
                 Ok(())
             }
             Some(Down::Keys(keys)) => {
-                self.take_keys(&keys);
+                self.take_keys(keys).await;
                 Ok(())
             }
-            Some(Down::Desired(desired)) => self.take_desired(desired).await,
+            Some(Down::Desired(desired)) => {
+                self.take_desired(desired);
+                Ok(())
+            }
             Some(Down::Time(time)) => self.take_time(&time).await,
             Some(Down::Goodbye(goodbye)) => Err(said_goodbye(&goodbye.reason)),
             Some(Down::Welcome(_)) | None => Ok(()),
@@ -100,27 +111,22 @@ impl Obey<'_> {
         Ok(())
     }
 
-    async fn fetch(&mut self, fetch: Fetch) -> Result<(), UplinkError> {
-        if let Err(fetch_id) = self.deliveries.ask(fetch) {
-            let reason = "too many fetches wait at this box".to_owned();
-            let message = Some(Up::FetchRefused(FetchRefused { fetch_id, reason }));
-            self.up.send(EdgeMessage { message }).await.map_err(|_| gone())?;
-        }
-        if let Err(error) = self.deliveries.begin(self.uplink).await {
-            tracing::warn!(error = %Chain(&error), "no second connection for footage");
-            for fetch_id in self.deliveries.give_up() {
-                let reason = "the box cannot open a second connection".to_owned();
-                let message = Some(Up::FetchRefused(FetchRefused { fetch_id, reason }));
-                self.up.send(EdgeMessage { message }).await.map_err(|_| gone())?;
+    /// Tells the hub, if there is place: a message that waited would hold up its goodbye. A hub that hears nothing
+    /// gives a fetch up by itself.
+    fn refuse(&self, refused: Option<Refused>) {
+        let Some(Refused { ids, reason }) = refused else { return };
+        for fetch_id in ids {
+            let message = Some(Up::FetchRefused(FetchRefused { fetch_id, reason: reason.to_owned() }));
+            if self.up.try_send(EdgeMessage { message }).is_err() {
+                tracing::warn!(reason, "the hub could not be told of a refused fetch");
             }
         }
-        Ok(())
     }
 
     /// Keys of an older generation never replace newer ones.
-    fn take_keys(&self, signed: &SignedKeys) {
+    async fn take_keys(&self, signed: SignedKeys) {
         let identity = self.uplink.identity();
-        let keys = match KeySet::verify(signed, &identity.organisation_key, identity.edge) {
+        let keys = match KeySet::verify(&signed, &identity.organisation_key, identity.edge) {
             Ok(keys) => keys,
             Err(error) => return tracing::error!(error = %Chain(&error), "sealing keys refused"),
         };
@@ -128,13 +134,16 @@ impl Obey<'_> {
         if keys.generation < known {
             return tracing::warn!(known, delivered = keys.generation, "older sealing keys ignored");
         }
-        if let Err(error) = self.uplink.folder.store_keys(signed) {
-            tracing::error!(error = %Chain(&error), "sealing keys are used but not kept");
+        let folder = self.uplink.folder.clone();
+        match tokio::task::spawn_blocking(move || folder.store_keys(&signed)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = %Chain(&error), "sealing keys are used but not kept"),
+            Err(error) => tracing::error!(%error, "sealing keys are used but not kept"),
         }
         self.uplink.keys.send_replace(Some(Arc::new(keys)));
     }
 
-    async fn take_desired(&self, desired: Desired) -> Result<(), UplinkError> {
+    fn take_desired(&self, desired: Desired) {
         let mut problems = Vec::new();
         let generation = desired.generation;
         if generation >= self.uplink.wishes.borrow().generation {
@@ -145,10 +154,15 @@ impl Obey<'_> {
                 problems.push(format!("retention_days is {}, not 1 to 7", desired.retention_days));
             }
         }
-        let applied = Up::Applied(Applied { generation, problems });
-        self.up.send(EdgeMessage { message: Some(applied) }).await.map_err(|_| gone())
+        let applied = EdgeMessage { message: Some(Up::Applied(Applied { generation, problems })) };
+        // Said again with the next wish; a full link must not hold up the hub's other words.
+        if self.up.try_send(applied).is_err() {
+            tracing::warn!(generation, "the hub could not be told that its wish was applied");
+        }
     }
 
+    /// Only the first answers a question. One that comes by itself is as old as its way was long: no later than the
+    /// round trip and what a living link may queue, or the link would have been given up.
     async fn take_time(&mut self, time: &HubTime) -> Result<(), UplinkError> {
         let now = self.uplink.clock.mono();
         let asked = match self.asked.take() {

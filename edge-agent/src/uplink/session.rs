@@ -139,7 +139,7 @@ impl Uplink {
             asked: Some(asked),
             round_trip_us: 0,
             last_anchor: MonoTime(i64::MIN),
-            deliveries: Deliveries::new(),
+            deliveries: Deliveries::new(self.index.clone()),
         };
         let renewals = async {
             loop {

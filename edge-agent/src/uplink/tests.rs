@@ -15,7 +15,9 @@ use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::fetch::What;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::report::Body;
-use campanile_proto::edge::v1::{CancelFetch, Desired, Fetch, Follow, FragmentRange, Gap, HubTime, Replay, TimeSpan};
+use campanile_proto::edge::v1::{
+    CancelFetch, Desired, Fetch, FetchClass, Follow, FragmentRange, Gap, HubTime, Replay, TimeSpan,
+};
 use campanile_proto::ids::{BootId, CameraId, FetchId, ObjectId, RunId};
 use campanile_proto::signed;
 use campanile_proto::time::{MonoTime, SystemClock, WallTime};
@@ -426,4 +428,47 @@ async fn live_follows_from_segment_to_segment_until_it_is_cancelled() {
     hub.until("the end", |m| (m.deliveries_ended == 1).then_some(())).await;
     let end = hub.memory.lock().unwrap().delivered.pop();
     assert!(matches!(end, Some(Delivered::End(end)) if end.reason == "cancelled" && !end.complete));
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_of_a_recording_is_not_delivered_as_complete() {
+    let hub = FakeHub::start().await;
+    let (edge, segments) = with_footage(&hub).await;
+    let path = segments[0].path(&edge.state.path().join("media"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[segments[0].offsets[6]] = 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    let span = TimeSpan { from_us: NOON, to_us: NOON + 11_000_000 };
+    let (messages, complete, reason) = delivered(&hub, fetch(What::Span(span))).await;
+    assert!(!complete && reason.contains("damaged"), "{reason}");
+    assert_eq!(indexes(&messages), [0, 1, 2, 3], "what can be read is there");
+    // Control: the other segment.
+    let span = TimeSpan { from_us: NOON + 13_000_000, to_us: NOON + 15_000_000 };
+    assert!(delivered(&hub, fetch(What::Span(span))).await.1);
+}
+
+#[tokio::test]
+async fn bulk_waits_while_somebody_watches_and_goes_on_afterwards() {
+    let hub = FakeHub::start().await;
+    let (_edge, _segments) = with_footage(&hub).await;
+    let watched = Fetch { class: FetchClass::Live.into(), ..fetch(What::Live(Follow {})) };
+    hub.say(Down::Fetch(watched.clone())).await;
+    hub.until("live footage", |m| (!indexes(&m.delivered).is_empty()).then_some(())).await;
+    hub.memory.lock().unwrap().delivered.clear();
+    let span = What::Span(TimeSpan { from_us: NOON, to_us: NOON + 100_000_000 });
+    hub.say(Down::Fetch(Fetch { class: FetchClass::Backfill.into(), ..fetch(span) })).await;
+    hub.until("the bulk fetch is open", |m| {
+        m.delivered.iter().any(|message| matches!(message, Delivered::Open(_))).then_some(())
+    })
+    .await;
+    let headers_only = What::Span(TimeSpan { from_us: NOON, to_us: NOON + 1_000_000 });
+    let playlist = Fetch { class: FetchClass::Playback.into(), headers_only: true, ..fetch(headers_only) };
+    hub.say(Down::Fetch(playlist)).await;
+    hub.until("a playlist in between", |m| (m.deliveries_ended == 1).then_some(())).await;
+    let payloads = |m: &Memory| {
+        m.delivered.iter().filter(|d| matches!(d, Delivered::Record(record) if !record.payload.is_empty())).count()
+    };
+    assert_eq!(payloads(&hub.memory.lock().unwrap()), 0, "bulk has sent nothing yet");
+    hub.say(Down::Cancel(CancelFetch { fetch_id: watched.fetch_id })).await;
+    hub.until("all of the bulk", |m| (m.deliveries_ended == 3 && payloads(m) >= 24).then_some(())).await;
 }

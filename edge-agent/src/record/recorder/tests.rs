@@ -75,8 +75,15 @@ impl Bench {
     }
 }
 
+/// What became of the next order.
 async fn next(outcomes: &mut Outcomes) -> Outcome {
-    tokio::time::timeout(Duration::from_secs(20), outcomes.recv()).await.expect("nothing came of it").unwrap()
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(20), outcomes.recv()).await;
+        match next.expect("nothing came of it").unwrap() {
+            Outcome::Begins { .. } => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 #[tokio::test]
@@ -129,6 +136,8 @@ async fn a_footer_says_when_the_last_picture_ended_and_the_next_start_goes_on_wi
     assert_eq!(verified.footer.unwrap().closed.unwrap().mono_us, end, "not half a minute later");
 
     let (recorder, mut outcomes, _writing) = bench.start(|_| {});
+    let Some(Outcome::Begins { covered: Some(covered) }) = outcomes.recv().await else { panic!("there is footage") };
+    assert_eq!(covered.mono_us, end);
     bench.run = RunId::random();
     bench.record(&recorder);
     next(&mut outcomes).await;
