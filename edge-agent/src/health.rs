@@ -43,7 +43,12 @@ impl Health {
 
     async fn once(&self) -> Result<(), IndexError> {
         let progress = self.index.progress().await?;
-        let disk = hardware::disk(&self.media_dir);
+        let media_dir = self.media_dir.clone();
+        // A disk that hangs hangs this thread, not the runtime's.
+        let board = tokio::task::spawn_blocking(move || {
+            (hardware::disk(&media_dir), hardware::resident_bytes(), hardware::load(), hardware::temperature_celsius())
+        });
+        let (disk, memory_bytes, load, temperature_celsius) = board.await.unwrap_or_default();
         let (source, uncertainty_us) = self.timekeeper.belief();
         let (edge, expires) = {
             let identity = self.identity.borrow();
@@ -54,14 +59,14 @@ impl Health {
             software: concat!("campanile-edge ", env!("CARGO_PKG_VERSION")).to_owned(),
             disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
             disk_total_bytes: disk.map_or(0, |disk| disk.total_bytes),
-            memory_bytes: hardware::resident_bytes(),
-            load: hardware::load(),
+            memory_bytes,
+            load,
             outbox_waiting: progress.waiting,
             clock: source.into(),
             clock_uncertainty_us: uncertainty_us,
             analyse_restarts: self.analyse_restarts.load(Ordering::Relaxed),
             certificate_expires_us: u64::try_from(expires).unwrap_or(0) * 1_000_000,
-            temperature_celsius: hardware::temperature_celsius(),
+            temperature_celsius,
             acknowledged_through: progress.acknowledged_through,
         };
         self.index.health(edge, health, self.clock.utc()).await

@@ -247,6 +247,7 @@ fn start_cameras(
 
 /// Walks the media folder at the start, and whenever there is a reason.
 async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>, lost: Arc<Lost>) {
+    let mut epochs = index.epochs();
     loop {
         match rescan::rescan(&index, &media_dir, run).await {
             Ok(summary) => tracing::info!(
@@ -255,6 +256,7 @@ async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>
                 truncated = summary.truncated,
                 set_aside = summary.set_aside,
                 missing = summary.missing,
+                overlong = summary.overlong,
                 "media folder walked"
             ),
             Err(error) => tracing::error!(error = %Chain(&error), "media folder not walked"),
@@ -262,6 +264,10 @@ async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>
         loop {
             tokio::select! {
                 () = again.notified() => break,
+                Ok(()) = epochs.changed() => {
+                    tracing::warn!("the index was made anew: walking the media folder");
+                    break;
+                }
                 () = tokio::time::sleep(RESCAN_CHECK) => if lost.take_rescan_needed() {
                     tracing::warn!(dropped = lost.count(), "facts were dropped: walking the media folder");
                     break;

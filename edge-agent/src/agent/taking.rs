@@ -3,9 +3,11 @@
 use crate::facts::{Fact, Lost};
 use crate::index::Index;
 use crate::index::rescan::{self, ThisRun};
-use campanile_proto::ids::SegmentId;
+use bytes::Bytes;
+use campanile_proto::ids::{ObjectId, SegmentId};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::Clock;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,16 +34,30 @@ pub(super) struct Taking {
 impl Taking {
     pub async fn run(self, mut facts: mpsc::Receiver<Fact>) {
         let mut gathered = Vec::new();
-        while facts.recv_many(&mut gathered, MAX_FACTS).await > 0 {
+        let mut epochs = self.index.epochs();
+        // What no walk through the segments brings back.
+        let mut shown = Shown::default();
+        loop {
+            tokio::select! {
+                biased;
+                Ok(()) = epochs.changed() => {
+                    self.take(shown.all()).await;
+                    continue;
+                }
+                received = facts.recv_many(&mut gathered, MAX_FACTS) => if received == 0 { break },
+            }
             tokio::time::sleep(GATHER).await;
             while gathered.len() < MAX_FACTS
                 && let Ok(fact) = facts.try_recv()
             {
                 gathered.push(fact);
             }
+            shown.note(&gathered);
             self.take(std::mem::take(&mut gathered)).await;
             if facts.is_empty() {
-                self.take(self.lost.take_kept()).await;
+                let kept = self.lost.take_kept();
+                shown.note(&kept);
+                self.take(kept).await;
             }
         }
         self.take(self.lost.take_kept()).await;
@@ -77,6 +93,30 @@ impl Taking {
             tokio::time::sleep(rest).await;
             rest = (rest * 2).min(LONGEST_REST);
         }
+    }
+}
+
+/// The present state of cameras, and gaps that go on: to be told again when the index was made anew.
+#[derive(Default)]
+struct Shown {
+    cameras: BTreeMap<Bytes, Fact>,
+    gaps: BTreeMap<ObjectId, Fact>,
+}
+
+impl Shown {
+    fn note(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            match fact {
+                Fact::Camera(state) => drop(self.cameras.insert(state.camera_id.clone(), fact.clone())),
+                Fact::Gap { object, gap } if gap.ongoing => drop(self.gaps.insert(*object, fact.clone())),
+                Fact::Gap { object, .. } => drop(self.gaps.remove(object)),
+                _ => {}
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Fact> {
+        self.cameras.values().chain(self.gaps.values()).cloned().collect()
     }
 }
 

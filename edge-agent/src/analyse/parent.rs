@@ -3,6 +3,7 @@
 use super::frame::Frame;
 use super::listener::Listener;
 use crate::facts::{Fact, Facts};
+use crate::media::budget::Budget;
 use crate::media::stamp::Stamper;
 use crate::media::{AccessUnit, StreamFormat};
 use crate::record::Recorder;
@@ -10,7 +11,7 @@ use campanile_proto::grid::CellSet;
 use campanile_proto::ids::CameraId;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 /// Units that wait for a slow child: 4 s of 15 pictures a second. More are dropped up to the next key frame, and
 /// their seconds were not looked at.
 const QUEUE: usize = 64;
+/// Of them in bytes: a main stream's key frames are large.
+const QUEUE_BYTES: usize = 16 << 20;
 /// A child that takes nothing for this long hangs.
 const HANG: Duration = Duration::from_secs(10);
 /// To say its last when its socket is closed; what it did not decode by then was not looked at.
@@ -34,6 +37,8 @@ const GONE: Duration = Duration::from_millis(500);
 /// After a crash; doubles up to the second value.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Of coreutils.
+const NICE: &str = "/usr/bin/nice";
 /// Of a child's standard error, in its log line.
 const MAX_LAST_WORDS: usize = 500;
 /// Variables the child may see; passwords of cameras may stand in others.
@@ -58,6 +63,7 @@ enum Work {
 /// Gives units to an [`Analyser`]; never waits.
 pub struct Feed {
     work: mpsc::Sender<Work>,
+    waiting: Arc<Budget>,
     /// Units were dropped: decoding starts again at a key frame.
     needs_key: bool,
     /// A format that found no place yet: no unit goes before it.
@@ -73,6 +79,7 @@ pub struct Analyser {
     facts: Facts,
     stamper: Stamper,
     work: mpsc::Receiver<Work>,
+    waiting: Arc<Budget>,
 }
 
 /// Why a child is not at work any more.
@@ -107,7 +114,14 @@ impl Feed {
         if self.needs_key && !unit.key {
             return;
         }
-        self.needs_key = self.work.try_send(Work::Unit(unit.clone())).is_err();
+        let bytes = unit.data.len();
+        self.needs_key = !self.waiting.take(bytes) || {
+            let refused = self.work.try_send(Work::Unit(unit.clone())).is_err();
+            if refused {
+                self.waiting.give_back(bytes);
+            }
+            refused
+        };
     }
 }
 
@@ -122,10 +136,9 @@ impl Analyser {
         stamper: Stamper,
     ) -> (Self, Feed) {
         let (sender, work) = mpsc::channel(QUEUE);
-        (
-            Self { program, camera, ignore, recorder, facts, stamper, work },
-            Feed { work: sender, needs_key: true, pending: None },
-        )
+        let waiting = Arc::new(Budget::new(QUEUE_BYTES));
+        let feed = Feed { work: sender, waiting: waiting.clone(), needs_key: true, pending: None };
+        (Self { program, camera, ignore, recorder, facts, stamper, work, waiting }, feed)
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -164,7 +177,7 @@ impl Analyser {
         while known.is_none() {
             let work = tokio::select! {
                 () = stop.cancelled() => return None,
-                work = self.work.recv() => work?,
+                work = self.next_work() => work?,
             };
             if let Work::Format(format) = work {
                 known = Some(format);
@@ -213,10 +226,18 @@ impl Analyser {
         over
     }
 
+    async fn next_work(&mut self) -> Option<Work> {
+        let work = self.work.recv().await?;
+        if let Work::Unit(unit) = &work {
+            self.waiting.give_back(unit.data.len());
+        }
+        Some(work)
+    }
+
     async fn feed(&mut self, to_child: &mut OwnedWriteHalf) -> Over {
         let mut started = false;
         loop {
-            match self.work.recv().await {
+            match self.next_work().await {
                 None => return Over::Stopped,
                 Some(Work::Format(format)) => return Over::NewFormat(format),
                 Some(Work::Unit(unit)) => {
@@ -237,7 +258,15 @@ impl Analyser {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let kept = ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        let child = Command::new(&self.program)
+        // Recording goes first; nice(1) is the way to it without unsafe code.
+        let mut command = if Path::new(NICE).exists() {
+            let mut command = Command::new(NICE);
+            command.args(["-n", "5"]).arg(&self.program);
+            command
+        } else {
+            Command::new(&self.program)
+        };
+        let child = command
             .arg("analyse")
             .env_clear()
             .envs(kept)

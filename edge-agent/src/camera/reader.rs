@@ -194,6 +194,7 @@ impl Reader {
                         deadline = deadline.max(Instant::now() + WATCHDOG);
                     }
                     Some(Ok(Item::Unit(unit))) => {
+                        source.waiting.give_back(unit.data.len());
                         if first.is_none() {
                             first = Some(Instant::now());
                             self.refusals.accepted();

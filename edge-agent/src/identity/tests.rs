@@ -50,6 +50,35 @@ async fn a_wrong_or_used_token_is_refused_with_the_hubs_sentence() {
 }
 
 #[tokio::test]
+async fn a_replaced_identity_is_whole_or_the_old_one_whenever_the_power_goes() {
+    let (first, second) = (FakeHub::start().await, FakeHub::start().await);
+    let state = tempfile::tempdir().unwrap();
+    let old = enrolled(&first, state.path()).await.unwrap();
+    let folder = IdentityFolder::open(state.path()).unwrap();
+    std::fs::write(folder.file("cameras.json"), "{}").unwrap();
+    let token = Token::parse(&second.token()).unwrap();
+    enrol(&folder, &token, "piazza", NOW, true).await.unwrap();
+    let fits = |folder: &IdentityFolder| {
+        let identity = folder.load().unwrap().unwrap();
+        enrol::check_certificate(&identity.certificate, &identity.authority, &identity.key).unwrap();
+        identity.edge
+    };
+    assert_eq!(fits(&folder), second.edge);
+    assert!(folder.file("cameras.json").exists(), "cameras keep their ids");
+    // Between the two steps, and before them.
+    let identity = state.path().join("identity");
+    std::fs::rename(&identity, state.path().join("identity.old")).unwrap();
+    assert_eq!(fits(&IdentityFolder::open(state.path()).unwrap()), second.edge);
+    std::fs::create_dir(state.path().join("identity.new")).unwrap();
+    std::fs::write(state.path().join("identity.new/key.pem"), "half").unwrap();
+    let third = FakeHub::start().await;
+    enrol(&folder, &Token::parse(&third.token()).unwrap(), "piazza", NOW, true).await.unwrap();
+    assert_eq!(fits(&folder), third.edge);
+    assert_ne!(old.edge, third.edge);
+    assert!(!state.path().join("identity.new").exists() && !state.path().join("identity.old").exists());
+}
+
+#[tokio::test]
 async fn a_hub_of_another_authority_never_sees_the_secret() {
     let (hub, other) = (FakeHub::start().await, FakeHub::start().await);
     let state = tempfile::tempdir().unwrap();

@@ -38,6 +38,8 @@ pub struct Summary {
     pub truncated: usize,
     pub set_aside: usize,
     pub missing: usize,
+    /// Closed segments with bytes behind their footer.
+    pub overlong: usize,
 }
 
 /// Walks the media folder, newest segments first.
@@ -137,6 +139,7 @@ async fn look(
     match blocking(move || inspect(&file, &folder, run)).await {
         Ok(Some((walk, outcome))) => {
             summary.truncated += usize::from(outcome == Outcome::Truncated);
+            summary.overlong += usize::from(walk.footer && walk.file_bytes > walk.good_bytes);
             index.found(path.to_owned(), walk, outcome != Outcome::Open).await
         }
         Ok(None) => {
@@ -169,6 +172,11 @@ fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, 
         walk = walk::walk(path, Depth::Verify)?;
     }
     if walk.footer {
+        if walk.file_bytes > walk.good_bytes {
+            // Not the box's writing: left where it is, for whoever asks how it came there.
+            tracing::warn!(path = %path.display(), bytes = walk.file_bytes - walk.good_bytes,
+                "bytes stand behind a segment's footer: they belong to no recording");
+        }
         return Ok(Some((walk, Outcome::Closed)));
     }
     if is_of_this_run(&walk, run) {

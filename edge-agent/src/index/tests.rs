@@ -2,7 +2,7 @@
 
 use super::rescan::{Summary, ThisRun, rescan};
 use super::walk::{Depth, walk};
-use super::{Content, Index, REVISION_DELETED, Waiting};
+use super::{Content, Index, IndexError, REVISION_DELETED, Waiting};
 use crate::facts::Fact;
 use crate::record::segment::Signed;
 use crate::specimen::{NOON, Specimen, instant};
@@ -239,6 +239,49 @@ async fn the_boxs_signature_over_a_closed_segment_is_reported_by_fact_and_by_wal
     assert!(by_walk.last_link.len() == 32 && by_walk.last_link != by_walk.newest_link, "the footer has its own link");
     let by_fact = state(waiting(&told).await);
     assert_eq!((by_fact.last_link, by_fact.edge_signature), (signed.last_link, signed.edge_signature));
+}
+
+#[tokio::test]
+async fn a_database_that_breaks_while_it_is_open_is_made_anew_under_another_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let index = Index::open(&path).unwrap();
+    let (mut epochs, before) = (index.epochs(), index.epoch());
+    let segment = video(0, 0).fragments(2, 2).close();
+    segment.write(dir.path());
+    let corrupt = |_: &rusqlite::Connection| -> Result<(), IndexError> {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None);
+        Err(IndexError::Statement { attempt: "read", source })
+    };
+    assert!(index.with(corrupt).await.is_err());
+    tokio::time::timeout(std::time::Duration::from_secs(20), epochs.changed()).await.unwrap().unwrap();
+    assert_ne!(index.epoch(), before);
+    assert!(path.with_extension("damaged").exists());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert_eq!(waiting(&index).await.len(), 1, "the walk finds what was recorded");
+}
+
+#[tokio::test]
+async fn bytes_behind_a_footer_are_noticed_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(2, 2).close();
+    let path = segment.write(dir.path());
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().overlong, 0);
+    let longer = [&segment.bytes[..], b"smuggled"].concat();
+    std::fs::write(&path, &longer).unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().overlong, 1);
+    assert_eq!(std::fs::read(&path).unwrap(), longer);
+    assert_eq!(index.segment(segment.id).await.unwrap().unwrap().size_bytes, segment.bytes.len() as u64);
+}
+
+#[tokio::test]
+async fn a_job_that_panics_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let panics = |_: &rusqlite::Connection| -> Result<(), IndexError> { panic!("on purpose") };
+    assert!(matches!(index.with(panics).await, Err(IndexError::Closed)));
+    assert_eq!(index.progress().await.unwrap().next_sequence, 1);
 }
 
 #[tokio::test]

@@ -8,11 +8,14 @@ use super::{IndexError, failed, objects};
 use crate::facts::Fact;
 use campanile_proto::edge::v1::{EdgeHealth, SequenceRange};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId, SegmentId};
+use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime};
 use campanile_proto::types::v1::{Anchor, Instant, Stream};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -24,13 +27,52 @@ const UPGRADES: [&str; VERSION as usize - 1] =
 /// Requests waiting for the thread; whoever finds no place waits.
 const QUEUE: usize = 256;
 
+/// Before a damaged database is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 type Job = Box<dyn FnOnce(&mut Owner) + Send>;
 
 /// What the thread owns.
 struct Owner {
+    path: PathBuf,
     connection: Connection,
     throttle: Throttle,
     offered: watch::Sender<u64>,
+    epoch: watch::Sender<Epoch>,
+    /// A job met damage: the database is made anew before the next one.
+    damaged: bool,
+}
+
+impl Owner {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.blocking_recv() {
+            // One job's panic is its caller's; what it began was rolled back.
+            if catch_unwind(AssertUnwindSafe(|| job(&mut self))).is_err() {
+                tracing::error!("a job of the index panicked");
+            }
+            while self.damaged {
+                match self.make_anew() {
+                    Ok(()) => self.damaged = false,
+                    Err(error) => {
+                        tracing::error!(error = %Chain(&error), "the damaged index cannot be made anew yet");
+                        std::thread::sleep(AGAIN);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Media is the truth: what can be found there is found again by the next walk.
+    fn make_anew(&mut self) -> Result<(), IndexError> {
+        if self.path.exists() {
+            set_aside(&self.path)?;
+        }
+        let (connection, epoch) = open_connection(&self.path)?;
+        (self.connection, self.throttle) = (connection, Throttle::default());
+        self.epoch.send_replace(epoch);
+        self.offered.send_modify(|count| *count += 1);
+        Ok(())
+    }
 }
 
 /// Handle to the index; cheap to clone. The thread ends when the last handle is gone.
@@ -38,7 +80,7 @@ struct Owner {
 pub struct Index {
     jobs: mpsc::Sender<Job>,
     offered: watch::Receiver<u64>,
-    epoch: Epoch,
+    epoch: watch::Receiver<Epoch>,
 }
 
 /// How far the outbox is.
@@ -62,22 +104,28 @@ impl Index {
             }
             other => other?,
         };
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        let (sender, offered) = watch::channel(0);
-        let mut owner = Owner { connection, throttle: Throttle::default(), offered: sender };
-        std::thread::Builder::new()
-            .name("index".into())
-            .spawn(move || {
-                while let Some(job) = queue.blocking_recv() {
-                    job(&mut owner);
-                }
-            })
-            .map_err(IndexError::Spawn)?;
+        let (jobs, queue) = mpsc::channel::<Job>(QUEUE);
+        let ((offered_to, offered), (epoch_to, epoch)) = (watch::channel(0), watch::channel(epoch));
+        let owner = Owner {
+            path: path.to_owned(),
+            connection,
+            throttle: Throttle::default(),
+            offered: offered_to,
+            epoch: epoch_to,
+            damaged: false,
+        };
+        std::thread::Builder::new().name("index".into()).spawn(move || owner.run(queue)).map_err(IndexError::Spawn)?;
         Ok(Self { jobs, offered, epoch })
     }
 
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        *self.epoch.borrow()
+    }
+
+    /// Changes when the database was damaged and made anew: what is shown is to be told again, and the media folder
+    /// to be walked.
+    pub fn epochs(&self) -> watch::Receiver<Epoch> {
+        self.epoch.clone()
     }
 
     /// Changes whenever something new waits for the hub.
@@ -144,7 +192,7 @@ impl Index {
         ranges: Vec<SequenceRange>,
         reports: Option<u64>,
     ) -> Result<usize, IndexError> {
-        if epoch != self.epoch {
+        if epoch != self.epoch() {
             return Ok(0);
         }
         self.change("acknowledge", move |c, _| {
@@ -245,6 +293,15 @@ impl Index {
         .await
     }
 
+    /// Runs on the thread, for tests that spoil something.
+    #[cfg(test)]
+    pub(super) async fn with<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        self.ask(move |owner| work(&owner.connection)).await
+    }
+
     async fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Owner) -> Result<R, IndexError> + Send + 'static,
@@ -252,7 +309,9 @@ impl Index {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |owner| {
             // Whoever asked may be gone; the work is done all the same.
-            let _ = reply.send(work(owner));
+            let result = work(owner);
+            owner.damaged |= result.as_ref().is_err_and(is_damage);
+            let _ = reply.send(result);
         });
         self.jobs.send(job).await.map_err(|_| IndexError::Closed)?;
         answer.await.map_err(|_| IndexError::Closed)?
@@ -328,7 +387,7 @@ fn open_connection(path: &Path) -> Result<(Connection, Epoch), IndexError> {
 
 fn is_damage(error: &IndexError) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error, IndexError::Open { source, .. }
+    matches!(error, IndexError::Open { source, .. } | IndexError::Statement { source, .. }
         if matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)))
 }
 

@@ -93,7 +93,7 @@ impl Opener for RtspOpener {
         let (running, closed) = Running::new(pipeline);
         let playing = running.pipeline.set_state(gst::State::Playing);
         playing.map_err(|_| SourceError::Unreachable("refused at once".into()))?;
-        Ok(Source::new(items, running).watched(outlet.losses(), closed))
+        Ok(Source::new(items, running).watched(outlet.losses(), outlet.waiting(), closed))
     }
 }
 
@@ -240,23 +240,42 @@ pub struct Decoder {
     source: gst_app::AppSrc,
     pictures: std_mpsc::Receiver<Picture>,
     failed: Arc<AtomicBool>,
-    _running: Running,
+    running: Running,
 }
 
-impl Decoder {
-    pub fn new(format: &StreamFormat) -> Result<Self, SourceError> {
-        initialise()?;
-        let pipeline = gst::Pipeline::new();
-        let (media, stream, parser, decoder) = match format.codec {
-            Codec::H264 => ("video/x-h264", "avc", "h264parse", "avdec_h264"),
-            Codec::H265 => ("video/x-h265", "hvc1", "h265parse", "avdec_h265"),
+/// A decoder whose plugins are loaded and that has seen no byte of a camera.
+pub struct IdleDecoder(Decoder);
+
+impl IdleDecoder {
+    /// Tells it what comes, and starts it.
+    pub fn begin(self, format: &StreamFormat) -> Result<Decoder, SourceError> {
+        let Self(decoder) = self;
+        let (media, stream) = match format.codec {
+            Codec::H264 => ("video/x-h264", "avc"),
+            Codec::H265 => ("video/x-h265", "hvc1"),
         };
         let caps = gst::Caps::builder(media)
             .field("stream-format", stream)
             .field("alignment", "au")
             .field("codec_data", gst::Buffer::from_slice(format.decoder_configuration.clone()))
             .build();
-        let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).is_live(true).block(true).build();
+        decoder.source.set_caps(Some(&caps));
+        let playing = decoder.running.pipeline.set_state(gst::State::Playing);
+        playing.map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
+        Ok(decoder)
+    }
+}
+
+impl Decoder {
+    /// Loads what `format` needs: of it only the codec and the size are looked at.
+    pub fn load(format: &StreamFormat) -> Result<IdleDecoder, SourceError> {
+        initialise()?;
+        let pipeline = gst::Pipeline::new();
+        let (parser, decoder) = match format.codec {
+            Codec::H264 => ("h264parse", "avdec_h264"),
+            Codec::H265 => ("h265parse", "avdec_h265"),
+        };
+        let source = gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).block(true).build();
         source.set_max_bytes(QUEUE_BYTES);
         let (parser, decoder, convert) = (element(parser)?, element(decoder)?, element("videoconvertscale")?);
         decoder.set_property("max-threads", 1i32);
@@ -285,11 +304,9 @@ impl Decoder {
             });
         }
         let (running, _) = Running::new(pipeline);
-        running
-            .pipeline
-            .set_state(gst::State::Playing)
-            .map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
-        Ok(Self { source, pictures, failed, _running: running })
+        let ready = running.pipeline.set_state(gst::State::Ready);
+        ready.map_err(|_| SourceError::Machine("the decoder does not get ready".into()))?;
+        Ok(IdleDecoder(Self { source, pictures, failed, running }))
     }
 
     /// Waits while the decoder has enough; false when it failed for good.

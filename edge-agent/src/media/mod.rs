@@ -5,6 +5,7 @@
 //! Invariant: only `gst.rs` names GStreamer; what leaves this folder are plain owned values.
 
 pub mod bits;
+pub mod budget;
 pub mod depay;
 pub mod gst;
 pub mod outlet;
@@ -12,6 +13,7 @@ pub mod parameters;
 pub mod rtp;
 pub mod stamp;
 
+use self::budget::Budget;
 use crate::config::{Secret, Transport};
 use bytes::Bytes;
 use campanile_proto::edge::v1::CameraCondition;
@@ -26,6 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 /// RTP video clock and stored timescale (RFC 6184 section 8.2.1, RFC 7798 section 7.1).
 pub const TICKS_PER_SECOND: i64 = 90_000;
 
+/// Units that wait for the recorder: 8 s of 32 Mbit/s.
+pub const MAX_WAITING_BYTES: usize = 32 << 20;
 /// A camera that is there answers a TEARDOWN at once.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -143,6 +147,8 @@ pub struct Address {
 pub struct Source {
     pub items: mpsc::Receiver<Result<Item, SourceError>>,
     pub losses: Arc<Losses>,
+    /// Of the bytes in `items`: given back by whoever takes them.
+    pub waiting: Arc<Budget>,
     open: Box<dyn Any + Send>,
     closed: Option<oneshot::Receiver<()>>,
 }
@@ -150,12 +156,13 @@ pub struct Source {
 impl Source {
     /// `open` keeps the stream open until it is dropped.
     pub fn new(items: mpsc::Receiver<Result<Item, SourceError>>, open: impl Any + Send) -> Self {
-        Self { items, losses: Arc::default(), open: Box::new(open), closed: None }
+        let waiting = Arc::new(Budget::new(MAX_WAITING_BYTES));
+        Self { items, losses: Arc::default(), waiting, open: Box::new(open), closed: None }
     }
 
     /// As `new`, with what it counts, and told when it is closed: the other end of `closed` is dropped then.
-    pub fn watched(self, losses: Arc<Losses>, closed: oneshot::Receiver<()>) -> Self {
-        Self { losses, closed: Some(closed), ..self }
+    pub fn watched(self, losses: Arc<Losses>, waiting: Arc<Budget>, closed: oneshot::Receiver<()>) -> Self {
+        Self { losses, waiting, closed: Some(closed), ..self }
     }
 
     /// Closes the stream and waits for that, a while: a camera that serves one client at a time refuses the next

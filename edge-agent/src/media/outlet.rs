@@ -1,11 +1,12 @@
 //! Where packets of one connection become units for the recorder. Never blocks and never panics: it runs in
 //! the threads that receive.
 
+use super::budget::Budget;
 use super::depay::{Depayloader, RawUnit};
 use super::parameters::ParameterSets;
 use super::rtp::{Packet, TimeLine};
 use super::stamp::Stamper;
-use super::{AccessUnit, Codec, Item, Losses, SourceError, StreamFormat, TICKS_PER_SECOND};
+use super::{AccessUnit, Codec, Item, Losses, MAX_WAITING_BYTES, SourceError, StreamFormat, TICKS_PER_SECOND};
 use base64::Engine;
 use campanile_proto::types::v1::Instant;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ const SETTLED_US: i64 = 10_000_000;
 pub struct Outlet {
     stamper: Stamper,
     losses: Arc<Losses>,
+    waiting: Arc<Budget>,
     state: Mutex<State>,
 }
 
@@ -58,7 +60,12 @@ struct Tag {
 impl Outlet {
     pub fn new(sender: mpsc::Sender<Result<Item, SourceError>>, stamper: Stamper) -> Self {
         let state = State { sender: Some(sender), stream: None, found: None };
-        Self { stamper, losses: Arc::default(), state: Mutex::new(state) }
+        let waiting = Arc::new(Budget::new(MAX_WAITING_BYTES));
+        Self { stamper, losses: Arc::default(), waiting, state: Mutex::new(state) }
+    }
+
+    pub fn waiting(&self) -> Arc<Budget> {
+        self.waiting.clone()
     }
 
     pub fn losses(&self) -> Arc<Losses> {
@@ -100,7 +107,7 @@ impl Outlet {
         stream.depay.push(&packet, tag, &mut finished);
         self.losses.packets.store(stream.depay.lost, Ordering::Relaxed);
         for unit in finished.drain(..) {
-            stream.deliver(unit, sender, &self.losses);
+            stream.deliver(unit, &To { items: sender, losses: &self.losses, waiting: &self.waiting });
         }
         stream.finished = finished;
     }
@@ -135,16 +142,23 @@ impl Outlet {
     }
 }
 
+/// Where units go, and what is counted on the way.
+struct To<'a> {
+    items: &'a mpsc::Sender<Result<Item, SourceError>>,
+    losses: &'a Losses,
+    waiting: &'a Budget,
+}
+
 impl Stream {
-    fn deliver(&mut self, unit: RawUnit<Tag>, to: &mpsc::Sender<Result<Item, SourceError>>, losses: &Losses) {
+    fn deliver(&mut self, unit: RawUnit<Tag>, to: &To<'_>) {
         let now_us = unit.tag.arrival.mono_us;
         // A camera that alternates between sets under ids of their own is followed by one run with all of them.
         let settled = now_us.saturating_sub(self.told_at_us) > SETTLED_US;
         self.unsettled |= self.sets.collect(&unit.data, unit.key && settled);
         let placed = self.line.place(unit.timestamp, now_us, self.clock_rate);
         self.cut |= placed.strays;
-        if unit.key && !self.begin_group(now_us, &unit, to) {
-            return self.lose(losses);
+        if unit.key && !self.begin_group(now_us, &unit, to.items) {
+            return self.lose(to.losses);
         }
         if !self.started {
             return;
@@ -158,9 +172,16 @@ impl Stream {
             key: unit.key,
             arrival: unit.tag.arrival,
         };
-        match to.try_send(Ok(Item::Unit(unit))) {
+        let bytes = unit.data.len();
+        if !to.waiting.take(bytes) {
+            return self.lose(to.losses);
+        }
+        match to.items.try_send(Ok(Item::Unit(unit))) {
             Ok(()) => self.last = Some(arrival),
-            Err(_) => self.lose(losses),
+            Err(_) => {
+                to.waiting.give_back(bytes);
+                self.lose(to.losses);
+            }
         }
     }
 

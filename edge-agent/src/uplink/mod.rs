@@ -37,6 +37,8 @@ pub enum UplinkError {
     Goodbye(String),
     #[error("this box's certificate is due for renewal")]
     RenewalDue,
+    #[error("the index was made anew")]
+    IndexMadeAnew,
     #[error("the outbox cannot be read")]
     Index(#[from] crate::index::IndexError),
 }
@@ -52,7 +54,7 @@ impl UplinkError {
             Self::NoWelcome(_) => Kind::Unavailable,
             Self::Protocol(_) => Kind::Unsupported,
             Self::Goodbye(_) => Kind::Denied,
-            Self::RenewalDue => Kind::Unavailable,
+            Self::RenewalDue | Self::IndexMadeAnew => Kind::Unavailable,
             Self::Index(error) => error.kind(),
         }
     }

@@ -21,7 +21,7 @@ impl Patience {
     /// `random` (any number) takes away up to half, so that boxes do not come back in step after a hub's restart.
     pub fn wait(&mut self, lasted: Option<Duration>, error: &UplinkError, random: u32) -> Duration {
         let full = match error {
-            UplinkError::RenewalDue => return Duration::ZERO,
+            UplinkError::RenewalDue | UplinkError::IndexMadeAnew => return Duration::ZERO,
             UplinkError::Goodbye(_) => MAX_WAIT,
             _ if lasted.is_some_and(|lasted| lasted >= GOOD_SESSION) => {
                 self.failures = 0;

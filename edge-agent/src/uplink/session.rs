@@ -108,6 +108,8 @@ impl Uplink {
                 Err(error) => tracing::warn!(error = %Chain(&error), "certificate not renewed"),
             }
         }
+        let mut epochs = self.index.epochs();
+        epochs.borrow_and_update();
         let (up, outbound) = mpsc::channel(BATCH);
         let asked = self.clock.mono();
         let hello = self.hello().await?;
@@ -155,6 +157,8 @@ impl Uplink {
             error = reports.send() => error,
             error = obey.listen(&mut inbound) => error,
             error = renewals => error,
+            // Its sequences mean nothing in the session that greeted with the one before.
+            _ = epochs.changed() => UplinkError::IndexMadeAnew,
         })
     }
 

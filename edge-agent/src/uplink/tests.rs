@@ -231,10 +231,8 @@ async fn a_box_whose_clock_is_dead_renews_when_the_hub_turns_it_away() {
 fn check(memory: &Memory, newest: &BTreeMap<u128, i32>) -> Result<(), TestCaseError> {
     let mut by_sequence: BTreeMap<u64, &campanile_proto::edge::v1::Report> = BTreeMap::new();
     for report in &memory.reports {
-        if let Some(before) = by_sequence.insert(report.sequence, report) {
-            prop_assert_eq!(before.object_id.clone(), report.object_id.clone());
-            prop_assert_eq!(before.revision, report.revision);
-        }
+        let before = by_sequence.insert(report.sequence, report);
+        prop_assert!(before.is_none(), "sequence {} was sent again though the hub held it", report.sequence);
     }
     let mut best: BTreeMap<Bytes, (u64, i32)> = BTreeMap::new();
     for report in &memory.reports {
@@ -279,6 +277,10 @@ proptest! {
             }
             until_empty(&edge.index).await;
             edge.stop.cancel();
+            let counted = edge.index.progress().await.unwrap().acknowledged_count;
+            let held = hub.memory.lock().unwrap().held.len() as u64;
+            prop_assert!(counted <= held, "counted {counted}, and the hub holds {held}");
+            prop_assert!(counted >= newest.len() as u64, "every object's newest state was acknowledged: {counted}");
             check(&hub.memory.lock().unwrap(), &newest)
         })?;
     }
