@@ -1,5 +1,7 @@
 //! The analysing child's walls, from inside.
 
+#![allow(clippy::unwrap_used)]
+
 use edge_agent::analyse::sandbox;
 use std::os::unix::net::UnixStream;
 use std::process::Command;

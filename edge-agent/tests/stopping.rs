@@ -1,5 +1,7 @@
 //! The binary ends when it is told to, whoever started it and however.
 
+#![allow(clippy::unwrap_used)]
+
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,17 +39,16 @@ fn ended(mut child: Child, folder: &std::path::Path, signal: Signal) -> ExitStat
     });
     kill(Pid::from_raw(child.id() as i32), signal).unwrap();
     let began = Instant::now();
-    let status = loop {
+    loop {
         match child.try_wait().unwrap() {
-            Some(status) => break status,
+            Some(status) => return status,
             None if began.elapsed() < Duration::from_secs(15) => std::thread::sleep(Duration::from_millis(10)),
             None => {
                 child.kill().unwrap();
                 panic!("{signal} was not heard; the log: {}", std::fs::read_to_string(folder.join("log")).unwrap());
             }
         }
-    };
-    status
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl Locks {
     pub fn take(folders: &[&Path]) -> Result<Self, AgentError> {
         let mut real: Vec<_> = folders
             .iter()
-            .map(|folder| std::fs::canonicalize(folder))
+            .map(std::fs::canonicalize)
             .collect::<Result<_, _>>()
             .map_err(|source| AgentError::MakeFolder { path: folders[0].to_owned(), source })?;
         real.sort();

@@ -11,7 +11,7 @@ use campanile_proto::grid::CellSet;
 use campanile_proto::ids::CameraId;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,6 @@ const GONE: Duration = Duration::from_millis(500);
 /// After a crash; doubles up to the second value.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// Of coreutils.
-const NICE: &str = "/usr/bin/nice";
 /// Of a child's standard error, in its log line.
 const MAX_LAST_WORDS: usize = 500;
 /// Variables the child may see; passwords of cameras may stand in others.
@@ -258,15 +256,7 @@ impl Analyser {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let kept = ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        // Recording goes first; nice(1) is the way to it without unsafe code.
-        let mut command = if Path::new(NICE).exists() {
-            let mut command = Command::new(NICE);
-            command.args(["-n", "5"]).arg(&self.program);
-            command
-        } else {
-            Command::new(&self.program)
-        };
-        let child = command
+        let child = Command::new(&self.program)
             .arg("analyse")
             .env_clear()
             .envs(kept)

@@ -123,8 +123,7 @@ fn landlock() -> bool {
 }
 
 fn seccomp() -> Result<(), String> {
-    let rules: BTreeMap<i64, Vec<_>> =
-        ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (i64::from(call), Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<_>> = ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(|_| "unknown architecture".to_owned())?;
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture).map_err(|e| e.to_string())?;

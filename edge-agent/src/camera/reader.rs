@@ -310,7 +310,7 @@ impl Reader {
     }
 
     fn store(&mut self, run: &mut Run, fragment: Fragment, gaps: &mut Gaps) {
-        let start = fragment.arrival.clone();
+        let (start, end) = (fragment.arrival.clone(), fragment.last_arrival.clone());
         let order = MediaOrder {
             stream: self.stream,
             format: run.format.clone(),
@@ -321,7 +321,7 @@ impl Reader {
         run.next_index += 1;
         if let Err(error) = self.recorder.media(order) {
             self.say(CameraCondition::DiskError, &error.to_string());
-            self.gap(gaps.missing(&start, CameraCondition::DiskError));
+            self.gap(Some(gaps.dropped(start, end)));
         }
     }
 

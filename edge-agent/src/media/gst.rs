@@ -372,7 +372,7 @@ fn picture(sample: &gst::Sample) -> Option<Picture> {
     let planes = buffer.map_readable().ok()?.to_vec();
     // Layout of I420 in system memory: GstVideoInfo rounds strides up to 4 bytes and rows to 2.
     let (stride, half) = (width.next_multiple_of(4), width.div_ceil(2).next_multiple_of(4));
-    let (rows, half_rows) = (height.next_multiple_of(2), height.next_multiple_of(2) / 2);
+    let (rows, half_rows) = (height.next_multiple_of(2), height.div_ceil(2));
     let offsets = [0, stride * rows, stride * rows + half * half_rows];
     (planes.len() >= offsets[2] + half * half_rows).then_some(Picture {
         pts_90k,

@@ -99,7 +99,7 @@ impl Fragmenter {
         let length = unit.pts_90k - first;
         let step =
             if self.step > 0 { self.step } else { (self.latest - first) / (self.waiting.len() as i64 - 1).max(1) };
-        unit.key && clean || clean && length + step > MAX_FRAGMENT_90K as i64 || length >= FORCED_90K
+        clean && (unit.key || length + step > MAX_FRAGMENT_90K as i64) || length >= FORCED_90K
     }
 
     fn close(&mut self, following: Option<i64>) -> Option<Fragment> {

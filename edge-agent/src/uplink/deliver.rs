@@ -211,7 +211,7 @@ impl Feed<'_> {
             }
             let contents = read(row, anchors, 0).await?;
             // The segment before the span is read for its last group only.
-            damaged |= contents.damaged && (!row.closed || anchors.present(&row.end).0.0 > groups.from_us());
+            damaged |= contents.damaged && (!row.closed || anchors.present(&row.end).0.0 > groups.start_us());
             inits.push(contents.init);
             let chosen = groups.take(number, spans::run_of(row), contents.items);
             self.chosen(&rows, &inits, chosen, &mut last).await?;

@@ -123,7 +123,7 @@ impl Groups {
     }
 
     /// Where the span begins.
-    pub fn from_us(&self) -> i64 {
+    pub fn start_us(&self) -> i64 {
         self.span.from_us
     }
 

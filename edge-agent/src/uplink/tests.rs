@@ -201,10 +201,11 @@ async fn a_replay_sends_everything_again() {
     hub.say(Down::Replay(Replay { since_us: 0 })).await;
     hub.until("four reports", |m| (m.reports.len() == 4).then_some(())).await;
     until_empty(&edge.index).await;
-    let memory = hub.memory.lock().unwrap();
-    let revisions: BTreeSet<_> = memory.reports.iter().map(|r| (r.object_id.clone(), r.revision)).collect();
+    let revisions: BTreeSet<_> = {
+        let memory = hub.memory.lock().unwrap();
+        memory.reports.iter().map(|r| (r.object_id.clone(), r.revision)).collect()
+    };
     assert_eq!(revisions.len(), 2, "the same revisions under new sequences");
-    drop(memory);
     tokio::time::timeout(std::time::Duration::from_secs(5), edge.rescan.notified()).await.unwrap();
 }
 

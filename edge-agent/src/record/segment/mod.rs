@@ -45,7 +45,7 @@ impl SegmentError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Write { source, .. } | Self::Create { source, .. } | Self::Sync { source, .. }
-                if source.kind() == std::io::ErrorKind::StorageFull =>
+                if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
             {
                 Kind::Exhausted
             }
