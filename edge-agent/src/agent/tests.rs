@@ -1,10 +1,15 @@
 //! The agent as a whole, without cameras.
 
+use crate::clock::Reckoned;
 use crate::config::{Config, Retention};
-use campanile_proto::time::SystemClock;
+use crate::fake_hub::FakeHub;
+use crate::identity::{IdentityFolder, Token, enrol};
+use crate::index::Index;
+use campanile_proto::time::{SystemClock, WallTime};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 fn config(folder: &Path) -> Config {
@@ -40,4 +45,41 @@ async fn an_index_that_cannot_be_opened_does_not_end_the_agent_and_is_tried_agai
     until("the index is opened after all", || path.is_file()).await;
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// Reports that wait in the database, 0 while it cannot be read.
+async fn waiting(path: &Path) -> u64 {
+    match Index::open(path) {
+        Ok(index) => index.progress().await.map_or(0, |progress| progress.waiting),
+        Err(_) => 0,
+    }
+}
+
+#[test]
+fn a_box_whose_hub_is_gone_ends_in_time_and_keeps_what_it_would_have_said() {
+    let (hubs, runtime) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let hub = hubs.block_on(FakeHub::start());
+    let identity = IdentityFolder::open(&config.state_dir).unwrap();
+    let now = Reckoned::unvouched(WallTime(crate::specimen::NOON));
+    runtime.block_on(enrol(&identity, &Token::parse(&hub.token()).unwrap(), "box", now, false)).unwrap();
+    hubs.shutdown_background();
+    let index = config.state_dir.join("index.sqlite");
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(super::run(config, Arc::new(SystemClock::new()), stop.clone()));
+        until("the index is there", || index.is_file()).await;
+        let said = async {
+            while waiting(&index).await == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), said).await.expect("the box says nothing of its clock");
+        let began = tokio::time::Instant::now();
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(waiting(&index).await > 0);
+    });
 }
