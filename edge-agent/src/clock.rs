@@ -28,10 +28,27 @@ const NTP_UNCERTAINTY_US: u64 = 100_000;
 const UNKNOWN_UNCERTAINTY_US: u64 = 365 * 86_400 * 1_000_000;
 /// systemd-timesyncd makes this once it is synchronised (systemd-timesyncd.service(8)).
 const TIMESYNC_MARK: &str = "/run/systemd/timesync/synchronized";
+/// What is deleted by its age has one that is known to the hour.
+const MAX_PROVEN_UNCERTAINTY_US: u64 = 3_600 * 1_000_000;
 
 #[derive(Serialize, Deserialize)]
 struct LastKnown {
     utc_us: i64,
+}
+
+/// The time as far as this box knows it, for certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reckoned {
+    pub at: WallTime,
+    /// The hub or NTP said so in this boot.
+    pub vouched: bool,
+}
+
+impl Reckoned {
+    /// Nobody vouches for it.
+    pub fn unvouched(at: WallTime) -> Self {
+        Self { at, vouched: false }
+    }
 }
 
 /// Keeps the time: cheap to share.
@@ -44,30 +61,82 @@ pub struct Timekeeper {
     plausible: bool,
     /// The hub's word in this boot.
     hub: Mutex<Option<Anchor>>,
+    mark: PathBuf,
+    /// The system clock when the mark of NTP was first seen.
+    synchronised: Mutex<Option<(MonoTime, WallTime)>>,
 }
 
 impl Timekeeper {
     /// Reads `clock.json` in the state folder; a missing or damaged one is no time at all.
     pub fn open(state_dir: &Path, clock: Arc<dyn Clock>) -> Self {
+        Self::with_mark(state_dir, clock, Path::new(TIMESYNC_MARK))
+    }
+
+    fn with_mark(state_dir: &Path, clock: Arc<dyn Clock>, mark: &Path) -> Self {
         let path = state_dir.join("clock.json");
         let last = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<LastKnown>(&text).ok());
         let floor = last.as_ref().map_or(RELEASED, |last| RELEASED.max(WallTime(last.utc_us)));
         let system = clock.utc();
         let plausible = system >= floor && (last.is_none() || system - floor < MAX_UNSEEN_US);
-        Self { clock, path, floor, plausible, hub: Mutex::new(None) }
+        let (hub, synchronised) = (Mutex::new(None), Mutex::new(None));
+        Self { clock, path, floor, plausible, hub, mark: mark.to_owned(), synchronised }
     }
 
-    /// The latest of release, last persisted and system time: for certificates and for nothing else.
-    pub fn latest(&self) -> WallTime {
-        self.clock.utc().max(self.floor)
-    }
-
-    /// Whether the system clock may decide what is deleted and which hour it is.
-    pub fn trusted(&self) -> bool {
-        match self.hub() {
-            Some(anchor) => (self.clock.utc() - carried(&anchor, self.clock.mono())).abs() < MAX_DISAGREEMENT_US,
-            None => self.clock.utc() >= self.floor && (self.plausible || Path::new(TIMESYNC_MARK).exists()),
+    /// What the hub or NTP said in this boot, carried on by the monotonic clock; else the latest of release, last
+    /// persisted and system time. For certificates and for nothing else.
+    pub fn reckoned(&self) -> Reckoned {
+        match self.vouched() {
+            Some((at, _)) => Reckoned { at, vouched: true },
+            None => Reckoned::unvouched(self.clock.utc().max(self.floor)),
         }
+    }
+
+    /// Whether the system clock may say which hour it is.
+    pub fn trusted(&self) -> bool {
+        match self.vouched() {
+            Some((at, _)) => (self.clock.utc() - at).abs() < MAX_DISAGREEMENT_US,
+            None => self.clock.utc() >= self.floor && self.plausible,
+        }
+    }
+
+    /// The time that may decide what is deleted: vouched for in this boot, the system clock agreeing with it. The
+    /// earliest it can be.
+    pub fn proven(&self) -> Option<WallTime> {
+        let (at, uncertainty_us) = self.vouched()?;
+        let agrees = (self.clock.utc() - at).abs() < MAX_DISAGREEMENT_US;
+        let earliest = at.plus_micros(-i64::try_from(uncertainty_us).unwrap_or(i64::MAX));
+        (agrees && uncertainty_us < MAX_PROVEN_UNCERTAINTY_US).then_some(earliest)
+    }
+
+    /// Present UTC as the hub or NTP told it in this boot, and its uncertainty.
+    fn vouched(&self) -> Option<(WallTime, u64)> {
+        let mono = self.clock.mono();
+        if let Some(anchor) = self.hub() {
+            return Some((carried(&anchor, mono), uncertainty_at(&anchor, mono)));
+        }
+        let (at, utc) = self.synchronised()?;
+        let age_us = mono - at;
+        Some((utc.plus_micros(age_us), NTP_UNCERTAINTY_US + age_us.unsigned_abs() / 1_000_000 * DRIFT_PPM))
+    }
+
+    /// NTP goes on steering the clock: each look that finds it where the monotonic one expects it is a new start.
+    /// A clock that jumped since was set by somebody else, and the start stays.
+    fn synchronised(&self) -> Option<(MonoTime, WallTime)> {
+        if !self.mark.exists() {
+            return None;
+        }
+        let now = (self.clock.mono(), self.clock.utc());
+        let mut known = self.synchronised.lock().unwrap_or_else(PoisonError::into_inner);
+        let jumped = known.is_some_and(|(mono, utc)| ((now.1 - utc) - (now.0 - mono)).abs() >= MAX_DISAGREEMENT_US);
+        if !jumped {
+            *known = Some(now);
+        }
+        *known
+    }
+
+    /// This boot and how long it has been up.
+    pub fn boot(&self) -> (BootId, MonoTime) {
+        (self.clock.boot(), self.clock.mono())
     }
 
     /// Who vouches for the system clock, and how closely.
@@ -79,7 +148,7 @@ impl Timekeeper {
             let off = (self.clock.utc() - carried(&anchor, self.clock.mono())).unsigned_abs();
             return (TimeSource::Hub, off + uncertainty_at(&anchor, self.clock.mono()));
         }
-        if Path::new(TIMESYNC_MARK).exists() {
+        if self.synchronised().is_some() {
             return (TimeSource::Ntp, NTP_UNCERTAINTY_US);
         }
         (TimeSource::System, SYSTEM_UNCERTAINTY_US)
@@ -115,12 +184,11 @@ impl Timekeeper {
         Some(anchor)
     }
 
-    /// Writes down the time for the next start; only a trusted one, and never an earlier one.
+    /// Writes down the time for the next start; only one that was vouched for. It replaces a later one that was
+    /// written down on a clock's own word.
     pub fn persist(&self) -> std::io::Result<()> {
-        if !self.trusted() {
-            return Ok(());
-        }
-        let text = serde_json::to_vec(&LastKnown { utc_us: self.latest().0 }).map_err(std::io::Error::other)?;
+        let Some((at, _)) = self.vouched() else { return Ok(()) };
+        let text = serde_json::to_vec(&LastKnown { utc_us: at.0 }).map_err(std::io::Error::other)?;
         replace_file(&self.path, &text)
     }
 
@@ -162,6 +230,16 @@ impl Anchors {
         }
     }
 
+    /// Present UTC of an instant by the hub's or NTP's word in its boot, and its uncertainty.
+    pub fn vouched(&self, instant: &Instant) -> Option<(WallTime, u64)> {
+        let mono = MonoTime(instant.mono_us);
+        let by_others = |anchor: &&Anchor| matches!(anchor.source(), TimeSource::Hub | TimeSource::Ntp);
+        let of_boot = self.0.iter().filter(|anchor| anchor.boot_id == instant.boot_id);
+        let best = of_boot.filter(by_others).min_by_key(|anchor| uncertainty_at(anchor, mono))?;
+        let uncertainty_us = uncertainty_at(best, mono);
+        (uncertainty_us < MAX_PROVEN_UNCERTAINTY_US).then_some((carried(best, mono), uncertainty_us))
+    }
+
     pub fn of_boot(&self, boot: BootId) -> usize {
         self.0.iter().filter(|anchor| anchor.boot_id == boot.as_bytes().as_slice()).count()
     }
@@ -180,14 +258,76 @@ mod tests {
     }
 
     const NOON: WallTime = WallTime(1_800_000_000_000_000);
+    const DAY_US: i64 = 86_400 * 1_000_000;
+
+    /// Without NTP, whatever the machine that tests has.
+    fn keeper(state: &Path, clock: &Arc<SimClock>) -> Timekeeper {
+        Timekeeper::with_mark(state, clock.clone(), &state.join("no-mark"))
+    }
+
+    fn vouched_for(keeper: &Timekeeper, at: WallTime) -> &Timekeeper {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        keeper.take_hub_time(&hub_time(at, &key), keeper.clock.mono(), &key.verifying_key()).unwrap();
+        keeper
+    }
+
+    #[test]
+    fn a_clock_far_ahead_is_never_written_down_and_heals_when_the_hub_speaks() {
+        let state = tempfile::tempdir().unwrap();
+        let ahead = NOON.plus_micros(13 * 365 * DAY_US);
+        let clock = Arc::new(SimClock::starting_at(ahead));
+        let dead = keeper(state.path(), &clock);
+        dead.persist().unwrap();
+        assert!(!state.path().join("clock.json").exists());
+        assert_eq!((dead.reckoned(), dead.proven()), (Reckoned::unvouched(ahead), None));
+        // What an earlier version wrote on that clock's word.
+        std::fs::write(state.path().join("clock.json"), format!(r#"{{"utc_us":{}}}"#, ahead.0)).unwrap();
+        let dead = keeper(state.path(), &clock);
+        vouched_for(&dead, NOON).persist().unwrap();
+        assert_eq!(dead.reckoned(), Reckoned { at: NOON, vouched: true });
+        let healed = keeper(state.path(), &Arc::new(SimClock::starting_at(NOON.plus_micros(DAY_US))));
+        assert!(healed.trusted());
+    }
+
+    #[test]
+    fn nothing_is_deleted_on_the_word_of_a_clock_that_is_only_plausible() {
+        let state = tempfile::tempdir().unwrap();
+        vouched_for(&keeper(state.path(), &Arc::new(SimClock::starting_at(NOON))), NOON).persist().unwrap();
+        let ahead = NOON.plus_micros(20 * DAY_US);
+        let clock = Arc::new(SimClock::starting_at(ahead));
+        let keeper = keeper(state.path(), &clock);
+        assert!(keeper.trusted(), "the box may have been off for that long");
+        assert_eq!(keeper.proven(), None, "or its clock is wrong");
+        vouched_for(&keeper, NOON);
+        assert_eq!(keeper.proven(), None, "the clock says otherwise than the hub");
+        clock.step_utc(NOON);
+        assert!(keeper.proven().is_some_and(|at| at <= NOON && NOON - at < 1_000_000));
+    }
+
+    #[test]
+    fn ntp_proves_the_time_until_somebody_sets_the_clock() {
+        let state = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::starting_at(NOON));
+        let mark = state.path().join("mark");
+        let keeper = Timekeeper::with_mark(state.path(), clock.clone(), &mark);
+        assert_eq!(keeper.proven(), None);
+        std::fs::write(&mark, "").unwrap();
+        assert!(keeper.proven().is_some());
+        clock.advance_micros(DAY_US);
+        assert!(keeper.proven().is_some_and(|at| NOON.plus_micros(DAY_US) - at < 1_000_000));
+        clock.step_utc(NOON.plus_micros(20 * DAY_US));
+        assert_eq!((keeper.proven(), keeper.trusted()), (None, false));
+        clock.step_utc(NOON.plus_micros(DAY_US));
+        assert!(keeper.proven().is_some());
+    }
 
     #[test]
     fn a_dead_clock_is_not_trusted_until_the_hub_speaks_and_it_is_set() {
         let state = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::starting_at(WallTime(0)));
-        let keeper = Timekeeper::open(state.path(), clock.clone());
+        let keeper = keeper(state.path(), &clock);
         assert!(!keeper.trusted());
-        assert_eq!(keeper.latest(), RELEASED);
+        assert_eq!(keeper.reckoned(), Reckoned::unvouched(RELEASED));
         let key = SigningKey::from_bytes(&[1; 32]);
         let asked = clock.mono();
         clock.advance_micros(10_000);
@@ -211,8 +351,8 @@ mod tests {
     #[test]
     fn a_clock_that_jumped_while_the_box_was_off_is_not_trusted() {
         let state = tempfile::tempdir().unwrap();
-        Timekeeper::open(state.path(), Arc::new(SimClock::starting_at(NOON))).persist().unwrap();
-        let trusted = |at: WallTime| Timekeeper::open(state.path(), Arc::new(SimClock::starting_at(at))).trusted();
+        vouched_for(&keeper(state.path(), &Arc::new(SimClock::starting_at(NOON))), NOON).persist().unwrap();
+        let trusted = |at: WallTime| keeper(state.path(), &Arc::new(SimClock::starting_at(at))).trusted();
         assert!(trusted(NOON.plus_micros(86_400_000_000)));
         assert!(!trusted(NOON.plus_micros(MAX_UNSEEN_US)));
         assert!(!trusted(NOON.plus_micros(-1)));

@@ -11,12 +11,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// Tells it.
+#[derive(Clone)]
 pub struct Health {
-    pub identity: Identity,
+    /// Renewed from time to time.
+    pub identity: watch::Receiver<Identity>,
     pub index: Index,
     pub clock: Arc<dyn Clock>,
     pub timekeeper: Arc<Timekeeper>,
@@ -39,24 +43,32 @@ impl Health {
 
     async fn once(&self) -> Result<(), IndexError> {
         let progress = self.index.progress().await?;
-        let disk = hardware::disk(&self.media_dir);
+        let media_dir = self.media_dir.clone();
+        // A disk that hangs hangs this thread, not the runtime's.
+        let board = tokio::task::spawn_blocking(move || {
+            (hardware::disk(&media_dir), hardware::resident_bytes(), hardware::load(), hardware::temperature_celsius())
+        });
+        let (disk, memory_bytes, load, temperature_celsius) = board.await.unwrap_or_default();
         let (source, uncertainty_us) = self.timekeeper.belief();
-        let expires = self.identity.validity().map_or(0, |(_, until)| until);
+        let (edge, expires) = {
+            let identity = self.identity.borrow();
+            (identity.edge, identity.validity().map_or(0, |(_, until)| until))
+        };
         let health = EdgeHealth {
             at: Some(self.clock.instant(uncertainty_us)),
             software: concat!("campanile-edge ", env!("CARGO_PKG_VERSION")).to_owned(),
             disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
             disk_total_bytes: disk.map_or(0, |disk| disk.total_bytes),
-            memory_bytes: hardware::resident_bytes(),
-            load: hardware::load(),
+            memory_bytes,
+            load,
             outbox_waiting: progress.waiting,
             clock: source.into(),
             clock_uncertainty_us: uncertainty_us,
             analyse_restarts: self.analyse_restarts.load(Ordering::Relaxed),
             certificate_expires_us: u64::try_from(expires).unwrap_or(0) * 1_000_000,
-            temperature_celsius: hardware::temperature_celsius(),
+            temperature_celsius,
             acknowledged_through: progress.acknowledged_through,
         };
-        self.index.health(self.identity.edge, health, self.clock.utc()).await
+        self.index.health(edge, health, self.clock.utc()).await
     }
 }

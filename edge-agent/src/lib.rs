@@ -4,6 +4,8 @@
 //! Does not belong here: anything about people, agreements or other towns (`hub`).
 //! Invariant: recording never waits for motion, index, another camera's disk, or the hub.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod agent;
 pub mod analyse;
 pub mod camera;

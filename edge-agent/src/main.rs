@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use edge_agent::clock::Timekeeper;
 use edge_agent::config::{Config, ConfigError};
 use edge_agent::identity::{IdentityError, IdentityFolder, Token, enrol};
+use nix::sys::signal::{SigSet, Signal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 const EXIT_SOFTWARE: u8 = 70;
 /// A second signal: 128 + SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
+
+/// For threads that hang in a driver, behind the agent's own deadline.
+const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Records the cameras beside it and reports to its hub.
 #[derive(Parser)]
@@ -63,6 +67,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A parent that waits with sigwait(3) leaves them blocked, and a box that cannot be stopped is killed.
+    let stopping: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    if let Err(error) = stopping.thread_unblock() {
+        eprintln!("campanile-edge: signals cannot be received: {error}");
+        return ExitCode::from(EXIT_SOFTWARE);
+    }
     let arguments = Arguments::parse();
     if matches!(arguments.command, Command::Analyse) {
         return analyse();
@@ -130,7 +140,7 @@ fn run(config: Config) -> ExitCode {
             Ok(edge_agent::agent::run(config, Arc::new(SystemClock::new()), stop).await?)
         });
         // A camera's thread that hangs in a driver does not hold the process.
-        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        runtime.shutdown_timeout(LEFT_BEHIND);
         outcome
     });
     match outcome {
@@ -165,7 +175,7 @@ fn enrol_this_box(config: &Config, token_file: &str, replace: bool) -> ExitCode 
     let enrolling = || -> Result<_, IdentityError> {
         let token = Token::read(token_file)?;
         let folder = IdentityFolder::open(&config.state_dir)?;
-        let now = Timekeeper::open(&config.state_dir, Arc::new(SystemClock::new())).latest();
+        let now = Timekeeper::open(&config.state_dir, Arc::new(SystemClock::new())).reckoned();
         let runtime = runtime().map_err(|source| IdentityError::Read { path: config.state_dir.clone(), source })?;
         runtime.block_on(enrol(&folder, &token, &config.name, now, replace))
     };

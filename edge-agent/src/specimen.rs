@@ -84,7 +84,7 @@ impl Specimen {
                 sealing: n as u32 + 1,
                 index: self.first_index + n,
                 arrival: Some(instant(self.boot, self.start_us + n as i64 * 1_000_000)),
-                starts_with_key: n % gop == 0,
+                starts_with_key: n.is_multiple_of(gop),
                 duration_90k: 90_000,
                 ..RecordHeader::default()
             };

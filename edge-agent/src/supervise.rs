@@ -2,6 +2,7 @@
 
 use crate::analyse::parent::Analyser;
 use crate::camera::board::Board;
+use crate::camera::connection::Refusals;
 use crate::camera::reader::{Analyse, Reader};
 use crate::config::CameraConfig;
 use crate::facts::Facts;
@@ -9,19 +10,25 @@ use crate::keys::KeysWatch;
 use crate::media::gst::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
+use crate::record::Recorder;
 use crate::record::recorder::{Setting, Writing};
 use crate::record::segment::Signer;
 use crate::record::store::Store;
-use crate::record::{Live, Recorder};
+use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::CameraId;
 use campanile_proto::time::Clock;
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{Instant, Stream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::record::recorder::EdgeIdentity;
+
+/// For fragments that wait and for footers; a disk that takes longer hangs.
+const LAST_WRITES: Duration = Duration::from_secs(4);
 
 /// What a camera needs of the rest of the agent.
 #[derive(Clone)]
@@ -36,7 +43,10 @@ pub struct Dependencies {
     pub record_in_clear: bool,
     pub signer: Option<Signer>,
     pub retention_days: u32,
-    pub live: Live,
+    /// When the agent was last alive before its start.
+    pub off_since: Option<Instant>,
+    /// Told when the disk was found full.
+    pub full: Arc<Notify>,
     /// The program that knows the command `analyse`; none: nothing is analysed.
     pub analyser: Option<PathBuf>,
 }
@@ -54,6 +64,13 @@ impl SuperviseError {
     pub fn kind(&self) -> campanile_proto::kind::Kind {
         campanile_proto::kind::Kind::Internal
     }
+
+    pub fn condition(&self) -> CameraCondition {
+        match self {
+            Self::Media(error) => error.condition(),
+            Self::Thread(_) => CameraCondition::DiskError,
+        }
+    }
 }
 
 /// One camera.
@@ -62,6 +79,8 @@ pub struct Camera {
     readers: Vec<Reader>,
     analyser: Option<Analyser>,
     writing: Writing,
+    /// Closes when the recorder's thread is gone.
+    recorder: watch::Receiver<()>,
 }
 
 impl Camera {
@@ -89,12 +108,15 @@ impl Camera {
             retention_days: deps.retention_days,
             signer: deps.signer.clone(),
             facts: deps.facts.clone(),
-            live: deps.live.clone(),
+            full: deps.full.clone(),
         };
-        let (recorder, writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
+        let (recorder, [of_main, of_sub], writing) = Recorder::start(setting).map_err(SuperviseError::Thread)?;
         let program = deps.analyser.clone().filter(|_| config.analyse);
         let (analyser, feed) = program
-            .map(|program| Analyser::new(program, id, config.ignore, recorder.clone(), deps.facts.clone()))
+            .map(|program| {
+                let (recorder, facts) = (recorder.clone(), deps.facts.clone());
+                Analyser::new(program, id, config.ignore, recorder, facts, stamper.clone())
+            })
             .unzip();
         let (for_main, for_sub) = match (feed, &config.sub) {
             (None, _) => (Analyse::Nothing, Analyse::Nothing),
@@ -102,7 +124,8 @@ impl Camera {
             (Some(feed), Some(_)) => (Analyse::Nothing, Analyse::All(feed)),
         };
         let board = Board::new(config, id, deps.facts.clone());
-        let reader = |stream, url: &String, analyse| Reader {
+        let refusals = Refusals::default();
+        let reader = |stream, url: &String, analyse, outcomes| Reader {
             camera: id,
             stream,
             address: Address {
@@ -113,37 +136,61 @@ impl Camera {
             },
             opener: opener.clone(),
             recorder: recorder.clone(),
+            outcomes,
             analyse,
             board: board.clone(),
             facts: deps.facts.clone(),
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
             record_in_clear: deps.record_in_clear,
+            before: Default::default(),
+            off_since: deps.off_since.clone(),
+            refusals: refusals.clone(),
         };
-        let mut readers = vec![reader(Stream::Main, &config.main, for_main)];
+        let mut readers = vec![reader(Stream::Main, &config.main, for_main, of_main)];
         if let Some(sub) = &config.sub {
-            readers.push(reader(Stream::Sub, sub, for_sub));
+            readers.push(reader(Stream::Sub, sub, for_sub, of_sub));
         }
-        Ok(Self { id, readers, analyser, writing })
+        Ok(Self { id, readers, analyser, writing, recorder: recorder.alive() })
     }
 
-    /// Runs until stopped, and ends when everything is on disk.
+    /// Runs until stopped or until one of its parts ends, and ends when everything is on disk: whoever started it
+    /// starts it again as a whole.
     pub async fn run(self, stop: CancellationToken) {
+        let life = stop.child_token();
         let mut tasks = JoinSet::new();
         for reader in self.readers {
-            tasks.spawn(reader.run(stop.clone()));
+            tasks.spawn(reader.run(life.clone()));
         }
         if let Some(analyser) = self.analyser {
-            tasks.spawn(analyser.run(stop.clone()));
+            tasks.spawn(analyser.run(life.clone()));
         }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(camera = %self.id, %error, "a camera's task broke off");
+        let mut recorder = self.recorder;
+        let recorder_gone = async { while recorder.changed().await.is_ok() {} };
+        tokio::pin!(recorder_gone);
+        loop {
+            tokio::select! {
+                ended = tasks.join_next() => match ended {
+                    None => break,
+                    Some(Err(error)) => tracing::error!(camera = %self.id, %error, "a camera's task broke off"),
+                    Some(Ok(())) if life.is_cancelled() => {}
+                    Some(Ok(())) => tracing::error!(camera = %self.id, "a camera's task ended before its time"),
+                },
+                () = &mut recorder_gone, if !life.is_cancelled() => {
+                    tracing::error!(camera = %self.id, "the recorder's thread ended before its time");
+                }
             }
+            life.cancel();
         }
         let writing = self.writing;
-        if !tokio::task::spawn_blocking(move || writing.finish()).await.unwrap_or(false) {
-            tracing::error!(camera = %self.id, "the recorder's thread broke off");
+        let finished = tokio::task::spawn_blocking(move || writing.finish());
+        match tokio::time::timeout(LAST_WRITES, finished).await {
+            Ok(Ok(true)) => {}
+            Ok(_) => tracing::error!(camera = %self.id, "the recorder's thread broke off"),
+            Err(_) => tracing::error!(camera = %self.id, "the disk takes nothing: the recorder is left behind"),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! One life of the agent, from starting its parts to ending them in order.
 
-use super::{AgentError, CAMERAS_DEADLINE, Parts, UPLINK_DEADLINE, cameras};
+use super::ending::Ending;
+use super::keep::keep;
+use super::taking::Taking;
+use super::{AgentError, Parts, cameras};
 use crate::facts::{self, Fact, Facts, Lost};
 use crate::health::Health;
 use crate::identity::{CameraNames, Identity};
@@ -8,133 +11,189 @@ use crate::index::Index;
 use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
-use crate::record::Live;
 use crate::record::retain::Retain;
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
-use campanile_proto::ids::SegmentId;
 use campanile_proto::kind::Chain;
-use campanile_proto::time::Clock;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use campanile_proto::types::v1::Instant;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Facts are gathered this long into one durable step.
-const GATHER: Duration = Duration::from_millis(150);
-const MAX_FACTS: usize = 1024;
 /// How often the start-up walk is repeated when facts were dropped, at most.
 const RESCAN_CHECK: Duration = Duration::from_secs(10);
+/// Cameras close their segments within this: a fragment is one second, a farewell to an analysing child two.
+const CAMERAS: Duration = Duration::from_secs(5);
+/// Tasks that are aborted end at their next step.
+const ABORTED: Duration = Duration::from_millis(500);
+/// What the cameras told is written down within this.
+const FACTS: Duration = Duration::from_secs(2);
+/// The last states of segments and cameras go out within this, if the hub is there.
+const REPORTS: Duration = Duration::from_secs(3);
 /// The system clock is told to the hub this often.
 const ANCHOR_INTERVAL: Duration = Duration::from_secs(1800);
 
 /// Lives until `stop`: cameras first, everything else beside them.
 pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: CancellationToken) -> Result<(), AgentError> {
-    let started = ThisRun { boot: parts.clock.boot(), started: parts.clock.mono() };
+    let run = ThisRun { boot: parts.clock.boot(), started: parts.clock.mono() };
     let (facts, received, lost) = facts::channel();
     let (keys, keys_watch) = watch::channel(load_keys(parts, identity.as_ref()));
-    let (wishes, wishes_watch) = watch::channel(read_wishes(parts));
-    let rescan = Arc::new(Notify::new());
-    let analyse_restarts = Arc::new(AtomicU64::new(0));
-    let ends = CancellationToken::new();
     let (standing, standing_watch) = watch::channel(Standing::Connecting);
+    let off_since = parts.off_since.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut living = Living {
+        cameras: start_cameras(parts, identity.as_ref(), &facts, keys_watch, off_since.clone(), &stop)?,
+        telling: CancellationToken::new(),
+        taker: None,
+        services: JoinSet::new(),
+        ends: CancellationToken::new(),
+        standing: standing_watch,
+    };
+    let index = stop.run_until_cancelled(parts.index()).await;
+    if let Some(index) = &index {
+        if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
+            tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
+        }
+        let beside = Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default() };
+        living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
+        beside.attend(&mut living, &facts, lost);
+        if let Some(identity) = identity {
+            beside.report(&mut living, identity, keys, standing);
+        }
+    }
+    drop(facts);
+    stop.cancelled().await;
+    living.end(index.as_ref(), parts.ending().unwrap_or_else(Ending::begin)).await;
+    Ok(())
+}
 
-    let mut cameras = start_cameras(parts, identity.as_ref(), &facts, keys_watch, &stop)?;
-    let mut services = JoinSet::new();
-    let taking = Taking {
-        index: parts.index.clone(),
-        clock: parts.clock.clone(),
-        restarts: analyse_restarts.clone(),
-        media_dir: parts.config.media_dir.clone(),
-        run: started,
-    };
-    let taker = tokio::spawn(taking.run(received));
-    services.spawn(walk(parts.index.clone(), parts.config.media_dir.clone(), started, rescan.clone(), lost));
-    let retain = Retain {
-        index: parts.index.clone(),
-        timekeeper: parts.timekeeper.clone(),
-        media_dir: parts.config.media_dir.clone(),
-        days: parts.config.retention.days,
-        max_bytes: parts.config.retention.max_bytes,
-        wished_days: wishes_watch.clone(),
-    };
-    services.spawn(retain.run(ends.clone()));
-    services.spawn(tell_time(parts.timekeeper.clone(), facts.clone()));
-    services.spawn(keep_wishes(wishes_watch, parts.config.state_dir.join("desired.json")));
-    if let Some(identity) = identity {
+/// What is done beside the cameras, once there is an index.
+struct Beside<'a> {
+    parts: &'a Parts,
+    index: &'a Index,
+    run: ThisRun,
+    rescan: Arc<Notify>,
+    restarts: Arc<AtomicU64>,
+}
+
+impl Beside<'_> {
+    fn taking(&self, lost: Arc<Lost>) -> Taking {
+        Taking {
+            index: self.index.clone(),
+            clock: self.parts.clock.clone(),
+            restarts: self.restarts.clone(),
+            media_dir: self.parts.config.media_dir.clone(),
+            run: self.run,
+            lost,
+        }
+    }
+
+    /// What an un-enrolled box does too.
+    fn attend(&self, living: &mut Living, facts: &Facts, lost: Arc<Lost>) {
+        let (services, ends, parts) = (&mut living.services, &living.ends, self.parts);
+        let (index, media_dir, run) = (self.index.clone(), parts.config.media_dir.clone(), self.run);
+        let rescan = self.rescan.clone();
+        keep(services, "walk", ends, move || walk(index.clone(), media_dir.clone(), run, rescan.clone(), lost.clone()));
+        let retain = Retain {
+            index: self.index.clone(),
+            timekeeper: parts.timekeeper.clone(),
+            media_dir: parts.config.media_dir.clone(),
+            days: parts.config.retention.days,
+            max_bytes: parts.config.retention.max_bytes,
+            wished_days: parts.wishes.subscribe(),
+            full: parts.full.clone(),
+        };
+        let stop = ends.clone();
+        keep(services, "retention", ends, move || retain.clone().run(stop.clone()));
+        let (timekeeper, facts) = (parts.timekeeper.clone(), facts.clone());
+        // The one service that tells facts: it ends with the cameras, before the others.
+        let (telling, stop) = (&living.telling, living.telling.clone());
+        keep(services, "time", telling, move || tell_time(timekeeper.clone(), facts.clone(), stop.clone()));
+        let (wishes, path) = (parts.wishes.subscribe(), parts.config.state_dir.join("desired.json"));
+        keep(services, "wishes", ends, move || keep_wishes(wishes.clone(), path.clone()));
+    }
+
+    fn report(
+        &self,
+        living: &mut Living,
+        identity: Identity,
+        keys: watch::Sender<Option<Arc<KeySet>>>,
+        standing: watch::Sender<Standing>,
+    ) {
+        let (services, ends, parts) = (&mut living.services, &living.ends, self.parts);
+        let identity = watch::Sender::new(identity);
         let health = Health {
-            identity: identity.clone(),
-            index: parts.index.clone(),
+            identity: identity.subscribe(),
+            index: self.index.clone(),
             clock: parts.clock.clone(),
             timekeeper: parts.timekeeper.clone(),
             media_dir: parts.config.media_dir.clone(),
-            analyse_restarts,
+            analyse_restarts: self.restarts.clone(),
         };
-        services.spawn(health.run(ends.clone()));
+        let stop = ends.clone();
+        keep(services, "health", ends, move || health.clone().run(stop.clone()));
         let uplink = Uplink {
             folder: parts.folder.clone(),
             identity,
-            index: parts.index.clone(),
+            index: self.index.clone(),
             clock: parts.clock.clone(),
             timekeeper: parts.timekeeper.clone(),
             keys,
-            wishes,
+            wishes: parts.wishes.clone(),
             standing,
-            rescan,
+            rescan: self.rescan.clone(),
         };
-        services.spawn(uplink.run(ends.clone()));
+        let stop = ends.clone();
+        keep(services, "uplink", ends, move || uplink.clone().run(stop.clone()));
     }
-    drop(facts);
-    let outcome = tokio::select! {
-        () = stop.cancelled() => Ok(()),
-        ended = services.join_next() => Err(died(ended)),
-    };
-    stop.cancel();
-    let connected = || *standing_watch.borrow() == Standing::Connected;
-    end(parts, &mut cameras, taker, &mut services, ends, connected).await;
-    outcome
 }
 
-fn died(ended: Option<Result<(), tokio::task::JoinError>>) -> AgentError {
-    if let Some(Err(error)) = ended {
-        tracing::error!(%error, "a part of the agent died");
-    }
-    AgentError::Ended("beside the cameras")
-}
-
-/// Cameras close their segments; what they told reaches the index; the hub hears of it, if it is there.
-async fn end(
-    parts: &Parts,
-    cameras: &mut JoinSet<()>,
-    taker: tokio::task::JoinHandle<()>,
-    services: &mut JoinSet<()>,
+/// What is to be ended, in this order.
+struct Living {
+    cameras: JoinSet<()>,
+    /// Stops the telling of the time, the last that tells facts once the cameras are gone.
+    telling: CancellationToken,
+    taker: Option<tokio::task::JoinHandle<()>>,
+    services: JoinSet<()>,
     ends: CancellationToken,
-    connected: impl Fn() -> bool,
-) {
-    super::notify::systemd("STOPPING=1");
-    let all_ended = async { while cameras.join_next().await.is_some() {} };
-    if tokio::time::timeout(CAMERAS_DEADLINE, all_ended).await.is_err() {
-        tracing::error!("a camera did not close its segments in time: the next start will");
-        cameras.shutdown().await;
-    }
-    // The time teller holds facts too: the taker ends when both are gone.
-    let waiting_is_over = async {
-        while connected() && parts.index.progress().await.is_ok_and(|progress| progress.waiting > 0) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    standing: watch::Receiver<Standing>,
+}
+
+impl Living {
+    /// Cameras close their segments; what they told reaches the index; the hub hears of it, if it is there.
+    async fn end(mut self, index: Option<&Index>, ending: Ending) {
+        let all_ended = async { while self.cameras.join_next().await.is_some() {} };
+        if ending.stage(CAMERAS, all_ended).await.is_none() {
+            tracing::error!("a camera did not close its segments in time: the next start will");
+            ending.stage(ABORTED, self.cameras.shutdown()).await;
         }
-    };
-    tokio::time::sleep(GATHER * 2).await;
-    if tokio::time::timeout(UPLINK_DEADLINE, waiting_is_over).await.is_err() {
-        tracing::info!("reports wait for the next start");
-    }
-    ends.cancel();
-    services.shutdown().await;
-    if tokio::time::timeout(UPLINK_DEADLINE, taker).await.is_err() {
-        tracing::error!("facts were not written down in time: the next start reads the segments");
+        self.telling.cancel();
+        if let Some(mut taker) = self.taker
+            && ending.stage(FACTS, &mut taker).await.is_none()
+        {
+            tracing::error!("facts were not written down in time: the next start reads the segments");
+            taker.abort();
+        }
+        let all_reported = async {
+            while let Some(index) = index
+                && *self.standing.borrow() == Standing::Connected
+                && index.progress().await.is_ok_and(|progress| progress.waiting > 0)
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if ending.stage(REPORTS, all_reported).await.is_none() {
+            tracing::info!("reports wait for the next start");
+        }
+        self.ends.cancel();
+        if ending.stage(ABORTED, self.services.shutdown()).await.is_none() {
+            tracing::error!("a service did not end in time and is left behind");
+            self.services.detach_all();
+        }
     }
 }
 
@@ -153,6 +212,7 @@ fn start_cameras(
     identity: Option<&Identity>,
     facts: &Facts,
     keys: KeysWatch,
+    off_since: Option<Instant>,
     stop: &CancellationToken,
 ) -> Result<JoinSet<()>, AgentError> {
     let config = &parts.config;
@@ -165,10 +225,11 @@ fn start_cameras(
         facts: facts.clone(),
         media_dir: config.media_dir.clone(),
         identity: identity.map(|i| EdgeIdentity { organisation: i.organisation, edge: i.edge }),
-        record_in_clear: config.record_in_clear,
+        record_in_clear: config.record_in_clear && identity.is_none(),
         signer: identity.map(Identity::signer),
         retention_days: config.retention.days,
-        live: Live::default(),
+        off_since,
+        full: parts.full.clone(),
         analyser: std::env::current_exe().ok(),
     };
     let mut tasks = JoinSet::new();
@@ -184,50 +245,9 @@ fn start_cameras(
     Ok(tasks)
 }
 
-/// From facts to durable rows.
-struct Taking {
-    index: Index,
-    clock: Arc<dyn Clock>,
-    restarts: Arc<AtomicU64>,
-    media_dir: PathBuf,
-    run: ThisRun,
-}
-
-impl Taking {
-    async fn run(self, mut facts: mpsc::Receiver<Fact>) {
-        let mut gathered = Vec::new();
-        while facts.recv_many(&mut gathered, MAX_FACTS).await > 0 {
-            tokio::time::sleep(GATHER).await;
-            while gathered.len() < MAX_FACTS
-                && let Ok(fact) = facts.try_recv()
-            {
-                gathered.push(fact);
-            }
-            let restarts = gathered.iter().filter(|fact| matches!(fact, Fact::AnalyseRestarted(_))).count();
-            self.restarts.fetch_add(restarts as u64, Ordering::Relaxed);
-            let closed: Vec<SegmentId> = gathered.iter().filter_map(closed_segment).collect();
-            let batch = std::mem::take(&mut gathered);
-            if let Err(error) = self.index.take(batch, self.clock.utc(), self.clock.mono()).await {
-                tracing::error!(error = %Chain(&error), "facts not written down");
-            }
-            for segment in closed {
-                if let Err(error) = rescan::settle(&self.index, segment, &self.media_dir, self.run).await {
-                    tracing::error!(error = %Chain(&error), "closed index segment not settled");
-                }
-            }
-        }
-    }
-}
-
-fn closed_segment(fact: &Fact) -> Option<SegmentId> {
-    match fact {
-        Fact::SegmentGrew { segment, closed: true, .. } => Some(*segment),
-        _ => None,
-    }
-}
-
 /// Walks the media folder at the start, and whenever there is a reason.
 async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>, lost: Arc<Lost>) {
+    let mut epochs = index.epochs();
     loop {
         match rescan::rescan(&index, &media_dir, run).await {
             Ok(summary) => tracing::info!(
@@ -236,6 +256,7 @@ async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>
                 truncated = summary.truncated,
                 set_aside = summary.set_aside,
                 missing = summary.missing,
+                overlong = summary.overlong,
                 "media folder walked"
             ),
             Err(error) => tracing::error!(error = %Chain(&error), "media folder not walked"),
@@ -243,6 +264,10 @@ async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>
         loop {
             tokio::select! {
                 () = again.notified() => break,
+                Ok(()) = epochs.changed() => {
+                    tracing::warn!("the index was made anew: walking the media folder");
+                    break;
+                }
                 () = tokio::time::sleep(RESCAN_CHECK) => if lost.take_rescan_needed() {
                     tracing::warn!(dropped = lost.count(), "facts were dropped: walking the media folder");
                     break;
@@ -252,23 +277,28 @@ async fn walk(index: Index, media_dir: PathBuf, run: ThisRun, again: Arc<Notify>
     }
 }
 
-async fn tell_time(timekeeper: Arc<crate::clock::Timekeeper>, facts: Facts) {
+async fn tell_time(timekeeper: Arc<crate::clock::Timekeeper>, facts: Facts, stop: CancellationToken) {
     loop {
         facts.tell(Fact::Anchor(timekeeper.system_anchor()));
-        tokio::time::sleep(ANCHOR_INTERVAL).await;
+        tokio::select! {
+            () = tokio::time::sleep(ANCHOR_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
     }
 }
 
 /// The hub's last wish holds also while there is no hub.
-fn read_wishes(parts: &Parts) -> Wishes {
-    let text = std::fs::read(parts.config.state_dir.join("desired.json")).unwrap_or_default();
+pub(super) fn read_wishes(state_dir: &Path) -> Wishes {
+    let text = std::fs::read(state_dir.join("desired.json")).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
 async fn keep_wishes(mut wishes: watch::Receiver<Wishes>, path: PathBuf) {
     while wishes.changed().await.is_ok() {
         let text = serde_json::to_vec(&*wishes.borrow_and_update()).unwrap_or_default();
-        if let Err(error) = crate::identity::replace_file(&path, &text) {
+        let path = path.clone();
+        let kept = tokio::task::spawn_blocking(move || crate::identity::replace_file(&path, &text)).await;
+        if let Err(error) = kept.map_err(std::io::Error::other).flatten() {
             tracing::error!(%error, "the hub's wishes are not kept");
         }
     }

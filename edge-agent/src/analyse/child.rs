@@ -2,7 +2,7 @@
 
 use super::frame::{BadFrame, Frame, HEAD_BYTES};
 use super::look::Look;
-use super::sandbox;
+use super::sandbox::{self, SandboxError};
 use crate::media::SourceError;
 use crate::media::gst::{Decoder, Picture};
 use bytes::{Bytes, BytesMut};
@@ -28,6 +28,8 @@ pub enum ChildError {
     NoFormat,
     #[error("no decoder")]
     Decoder(#[source] SourceError),
+    #[error("this child is not shut in and looks at nothing")]
+    NotShutIn(#[from] SandboxError),
     #[error("the decoder gave up")]
     DecoderFailed,
 }
@@ -38,8 +40,9 @@ pub fn run() -> Result<(), ChildError> {
     let mut socket = UnixStream::from(descriptor);
     let Some(Frame::Begin { camera, ignore, format }) = read(&mut socket)? else { return Err(ChildError::NoFormat) };
     let mut held = sandbox::limit();
-    let decoder = Decoder::new(&format).map_err(ChildError::Decoder)?;
-    held.insert(0, sandbox::enter());
+    let idle = Decoder::load(&format).map_err(ChildError::Decoder)?;
+    held.insert(0, sandbox::enter()?);
+    let decoder = idle.begin(&format).map_err(ChildError::Decoder)?;
     send(&mut socket, &[Frame::Ready { sandbox: held.join("; ") }])?;
 
     let (mut look, mut inside, mut found) = (Look::new(camera, ignore), VecDeque::new(), Vec::new());

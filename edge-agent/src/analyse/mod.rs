@@ -6,6 +6,7 @@
 
 pub mod child;
 pub mod frame;
+mod listener;
 pub mod look;
 pub mod parent;
 pub mod sandbox;

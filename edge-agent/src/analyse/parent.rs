@@ -1,26 +1,23 @@
 //! The agent's side: keeps a child at work, never waits for it.
 
-use super::frame::{Frame, HEAD_BYTES};
+use super::frame::Frame;
+use super::listener::Listener;
 use crate::facts::{Fact, Facts};
+use crate::media::budget::Budget;
+use crate::media::stamp::Stamper;
 use crate::media::{AccessUnit, StreamFormat};
 use crate::record::Recorder;
-use crate::record::recorder::IndexOrder;
-use bytes::{Bytes, BytesMut};
 use campanile_proto::grid::CellSet;
-use campanile_proto::ids::{CameraId, ObjectId};
-use campanile_proto::types::v1::index_record::Content;
-use campanile_proto::types::v1::{IndexRecord, Instant};
-use prost::Message;
-use std::collections::HashMap;
+use campanile_proto::ids::CameraId;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,15 +26,17 @@ use tokio_util::sync::CancellationToken;
 /// Units that wait for a slow child: 4 s of 15 pictures a second. More are dropped up to the next key frame, and
 /// their seconds were not looked at.
 const QUEUE: usize = 64;
+/// Of them in bytes: a main stream's key frames are large.
+const QUEUE_BYTES: usize = 16 << 20;
 /// A child that takes nothing for this long hangs.
 const HANG: Duration = Duration::from_secs(10);
-/// To say its last when its socket is closed.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// To say its last when its socket is closed; what it did not decode by then was not looked at.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// A killed child is gone at once, unless it hangs in the kernel: then it is left to init.
+const GONE: Duration = Duration::from_millis(500);
 /// After a crash; doubles up to the second value.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// A thumbnail of 320 pixels takes about 15 KB.
-const MAX_RECORD: usize = 256 << 10;
 /// Of a child's standard error, in its log line.
 const MAX_LAST_WORDS: usize = 500;
 /// Variables the child may see; passwords of cameras may stand in others.
@@ -62,8 +61,11 @@ enum Work {
 /// Gives units to an [`Analyser`]; never waits.
 pub struct Feed {
     work: mpsc::Sender<Work>,
+    waiting: Arc<Budget>,
     /// Units were dropped: decoding starts again at a key frame.
     needs_key: bool,
+    /// A format that found no place yet: no unit goes before it.
+    pending: Option<Arc<StreamFormat>>,
 }
 
 /// Looks for motion in one stream of one camera.
@@ -73,7 +75,9 @@ pub struct Analyser {
     ignore: CellSet,
     recorder: Recorder,
     facts: Facts,
+    stamper: Stamper,
     work: mpsc::Receiver<Work>,
+    waiting: Arc<Budget>,
 }
 
 /// Why a child is not at work any more.
@@ -87,22 +91,52 @@ enum Over {
 
 impl Feed {
     pub fn format(&mut self, format: &Arc<StreamFormat>) {
-        self.needs_key |= self.work.try_send(Work::Format(format.clone())).is_err();
+        self.pending = Some(format.clone());
+        self.tell_format();
+    }
+
+    fn tell_format(&mut self) {
+        if let Some(format) = &self.pending {
+            match self.work.try_send(Work::Format(format.clone())) {
+                Ok(()) => self.pending = None,
+                Err(_) => self.needs_key = true,
+            }
+        }
     }
 
     pub fn unit(&mut self, unit: &AccessUnit) {
+        self.tell_format();
+        if self.pending.is_some() {
+            return;
+        }
         if self.needs_key && !unit.key {
             return;
         }
-        self.needs_key = self.work.try_send(Work::Unit(unit.clone())).is_err();
+        let bytes = unit.data.len();
+        self.needs_key = !self.waiting.take(bytes) || {
+            let refused = self.work.try_send(Work::Unit(unit.clone())).is_err();
+            if refused {
+                self.waiting.give_back(bytes);
+            }
+            refused
+        };
     }
 }
 
 impl Analyser {
     /// `program` is this binary, which knows the command `analyse`.
-    pub fn new(program: PathBuf, camera: CameraId, ignore: CellSet, recorder: Recorder, facts: Facts) -> (Self, Feed) {
+    pub fn new(
+        program: PathBuf,
+        camera: CameraId,
+        ignore: CellSet,
+        recorder: Recorder,
+        facts: Facts,
+        stamper: Stamper,
+    ) -> (Self, Feed) {
         let (sender, work) = mpsc::channel(QUEUE);
-        (Self { program, camera, ignore, recorder, facts, work }, Feed { work: sender, needs_key: true })
+        let waiting = Arc::new(Budget::new(QUEUE_BYTES));
+        let feed = Feed { work: sender, waiting: waiting.clone(), needs_key: true, pending: None };
+        (Self { program, camera, ignore, recorder, facts, stamper, work, waiting }, feed)
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -141,7 +175,7 @@ impl Analyser {
         while known.is_none() {
             let work = tokio::select! {
                 () = stop.cancelled() => return None,
-                work = self.work.recv() => work?,
+                work = self.next_work() => work?,
             };
             if let Work::Format(format) = work {
                 known = Some(format);
@@ -160,38 +194,48 @@ impl Analyser {
             }
         };
         let (from_child, mut to_child) = socket.into_split();
-        let listener =
-            Listener { camera: self.camera, recorder: self.recorder.clone(), from_child, ongoing: HashMap::new() };
-        let listening: JoinHandle<()> = tokio::spawn(listener.run());
+        let listener = Listener::new(self.camera, self.recorder.clone(), self.stamper.clone());
+        let listening: JoinHandle<()> = tokio::spawn(listener.run(from_child));
         let last_words = tokio::spawn(last_words(child.stderr.take()));
         let begin = Frame::Begin { camera: self.camera, ignore: self.ignore, format: format.as_ref().clone() };
-        let over = match write(&mut to_child, &begin).await {
-            Ok(()) => self.feed(&mut to_child, stop).await,
-            Err(over) => over,
+        let feeding = async {
+            match write(&mut to_child, &begin).await {
+                Ok(()) => self.feed(&mut to_child).await,
+                Err(over) => over,
+            }
+        };
+        let over = tokio::select! {
+            () = stop.cancelled() => Over::Stopped,
+            over = feeding => over,
         };
         drop(to_child);
         let farewell = if matches!(over, Over::Hangs) { Duration::ZERO } else { FAREWELL };
-        if tokio::time::timeout(farewell, child.wait()).await.is_err() {
-            let _ = child.kill().await;
-        }
-        if let (Over::Died, Ok(status)) = (&over, child.wait().await) {
-            let said = last_words.await.unwrap_or_default();
+        let ended = part(&mut child, farewell).await;
+        if let (Over::Died, Some(status)) = (&over, ended) {
+            let said = tokio::time::timeout(GONE, last_words).await.ok().and_then(Result::ok).unwrap_or_default();
             tracing::warn!(camera = %self.camera, %status, said, "the analysing child ended");
         }
-        if let Err(error) = listening.await {
-            tracing::error!(camera = %self.camera, %error, "what analysis found was not taken");
+        let abort = listening.abort_handle();
+        match tokio::time::timeout(GONE, listening).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(camera = %self.camera, %error, "what analysis found was not taken"),
+            Err(_) => abort.abort(),
         }
         over
     }
 
-    async fn feed(&mut self, to_child: &mut OwnedWriteHalf, stop: &CancellationToken) -> Over {
+    async fn next_work(&mut self) -> Option<Work> {
+        let work = self.work.recv().await?;
+        if let Work::Unit(unit) = &work {
+            self.waiting.give_back(unit.data.len());
+        }
+        Some(work)
+    }
+
+    async fn feed(&mut self, to_child: &mut OwnedWriteHalf) -> Over {
         let mut started = false;
         loop {
-            let work = tokio::select! {
-                () = stop.cancelled() => return Over::Stopped,
-                work = self.work.recv() => work,
-            };
-            match work {
+            match self.next_work().await {
                 None => return Over::Stopped,
                 Some(Work::Format(format)) => return Over::NewFormat(format),
                 Some(Work::Unit(unit)) => {
@@ -225,6 +269,17 @@ impl Analyser {
     }
 }
 
+/// Waits for a child's end, kills it when it takes too long; none when even that does not end it.
+async fn part(child: &mut Child, farewell: Duration) -> Option<ExitStatus> {
+    match tokio::time::timeout(farewell, child.wait()).await {
+        Ok(status) => status.ok(),
+        Err(_) => {
+            let _ = child.start_kill();
+            tokio::time::timeout(GONE, child.wait()).await.ok()?.ok()
+        }
+    }
+}
+
 /// The end of what a child wrote to its standard error, on one line.
 async fn last_words(from: Option<ChildStderr>) -> String {
     let Some(mut from) = from else { return String::new() };
@@ -244,67 +299,5 @@ async fn write(to_child: &mut OwnedWriteHalf, frame: &Frame) -> Result<(), Over>
     }
 }
 
-/// Takes what one child says.
-struct Listener {
-    camera: CameraId,
-    recorder: Recorder,
-    from_child: OwnedReadHalf,
-    /// Events that have not ended, by object, with their newest revision.
-    ongoing: HashMap<ObjectId, (u64, Instant, IndexRecord)>,
-}
-
-impl Listener {
-    async fn run(mut self) {
-        while let Some(frame) = self.next().await {
-            match frame {
-                Frame::Ready { sandbox } => tracing::info!(camera = %self.camera, %sandbox, "analysis begins"),
-                Frame::Found { object, revision, at, record } => self.take(object, revision, at, record),
-                Frame::Begin { .. } | Frame::Unit { .. } => break,
-            }
-        }
-        // What a dead child left open ends where it was last seen.
-        for (object, (revision, at, mut record)) in std::mem::take(&mut self.ongoing) {
-            if let Some(Content::Event(event)) = &mut record.content {
-                event.ongoing = false;
-            }
-            self.order(object, revision + 1, at, record.encode_to_vec().into());
-        }
-    }
-
-    async fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; HEAD_BYTES];
-        self.from_child.read_exact(&mut head).await.ok()?;
-        let size = Frame::body_bytes(&head).ok().filter(|size| *size <= MAX_RECORD)?;
-        let mut body = BytesMut::zeroed(size);
-        self.from_child.read_exact(&mut body).await.ok()?;
-        Frame::decode(head[0], body.freeze()).ok()
-    }
-
-    /// A child that was taken over may lie about what moves, and about nothing else.
-    fn take(&mut self, object: ObjectId, revision: u64, at: Instant, record: Bytes) {
-        let Ok(said) = IndexRecord::decode(record.clone()) else { return };
-        let camera = match &said.content {
-            Some(Content::Motion(motion)) => &motion.camera_id,
-            Some(Content::Event(event)) => &event.camera_id,
-            Some(Content::Thumbnail(thumbnail)) => &thumbnail.camera_id,
-            None => return,
-        };
-        if CameraId::try_from(camera) != Ok(self.camera) {
-            return;
-        }
-        if let Some(Content::Event(event)) = &said.content {
-            if event.ongoing {
-                self.ongoing.insert(object, (revision, at.clone(), said));
-            } else {
-                self.ongoing.remove(&object);
-            }
-        }
-        self.order(object, revision, at, record);
-    }
-
-    fn order(&self, object: ObjectId, revision: u64, arrival: Instant, record: Bytes) {
-        if self.recorder.index(IndexOrder { object, revision, arrival, record }).is_err() {
-            tracing::warn!(camera = %self.camera, "a finding was lost: the disk does not keep up");
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

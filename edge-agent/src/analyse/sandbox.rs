@@ -1,6 +1,8 @@
-//! What the analysing child may still do once its decoder stands: compute, use memory, and talk over the socket it
-//! has. No file is opened, no socket made, no program started; other calls fail with EPERM.
+//! What the analysing child may still do once its decoder's plugins are loaded and before it sees a camera's bytes:
+//! compute, use memory, and talk over the socket it has. No file is opened, no socket made, no program started; other
+//! calls fail with EPERM. Without seccomp nothing is analysed; Landlock is a second wall where the kernel has one.
 
+use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetStatus};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -10,6 +12,18 @@ use std::collections::BTreeMap;
 const MEMORY_BYTES: u64 = 768 << 20;
 /// Open files: the socket, and what GStreamer holds for itself.
 const FILES: u64 = 128;
+
+/// A day of computing: a child that lived that long is started afresh.
+const CPU_SECONDS: u64 = 86_400;
+
+/// Why the process is not shut in.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("no seccomp: {0}")]
+    Seccomp(String),
+    #[error("seccomp was entered, yet a socket or a file can be opened")]
+    Open,
+}
 
 /// Calls that stay, on every architecture.
 const ALLOWED: &[libc::c_long] = &[
@@ -88,23 +102,28 @@ pub fn limit() -> Vec<String> {
         (Resource::RLIMIT_NOFILE, FILES, "files"),
         (Resource::RLIMIT_FSIZE, 0, "file size"),
         (Resource::RLIMIT_CORE, 0, "core"),
+        (Resource::RLIMIT_CPU, CPU_SECONDS, "computing time"),
     ];
     let failed = limits.into_iter().filter(|(which, value, _)| setrlimit(*which, *value, *value).is_err());
     failed.map(|(_, _, name)| format!("no limit of {name}")).collect()
 }
 
-/// Shuts the process in, all its threads. Says in one line what holds; never fails: where the kernel offers less,
-/// less holds.
-pub fn enter() -> String {
-    match seccomp() {
-        Ok(()) => format!("seccomp, all threads{}", if is_shut() { "" } else { "; yet a socket could be made" }),
-        Err(reason) => format!("no seccomp ({reason}); limits only"),
-    }
+/// Shuts the process in, all its threads. Says in one line what holds.
+pub fn enter() -> Result<String, SandboxError> {
+    let landlock = if landlock() { ", Landlock" } else { "" };
+    seccomp().map_err(SandboxError::Seccomp)?;
+    if is_shut() { Ok(format!("seccomp, all threads{landlock}")) } else { Err(SandboxError::Open) }
+}
+
+/// No file by any path, for this thread and those it starts; false where the kernel cannot.
+fn landlock() -> bool {
+    let ruleset = Ruleset::default().handle_access(AccessFs::from_all(ABI::V1));
+    let restricted = ruleset.and_then(|ruleset| ruleset.create()).and_then(|created| created.restrict_self());
+    restricted.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
 }
 
 fn seccomp() -> Result<(), String> {
-    let rules: BTreeMap<i64, Vec<_>> =
-        ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (i64::from(call), Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<_>> = ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(|_| "unknown architecture".to_owned())?;
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture).map_err(|e| e.to_string())?;

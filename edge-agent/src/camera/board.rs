@@ -5,16 +5,21 @@ use crate::facts::{Fact, Facts};
 use crate::media::StreamFormat;
 use campanile_proto::edge::v1::{CameraCondition, CameraState, StreamState};
 use campanile_proto::ids::CameraId;
+use campanile_proto::time::MonoTime;
 use campanile_proto::types::v1::{Codec, Instant, Stream};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest sentence that is passed on.
 const MAX_DETAIL: usize = 300;
+/// Growing counts of losses are told at most this often.
+const LOSSES_EVERY_US: i64 = 60_000_000;
 
 /// Cheap to clone; shared by a camera's streams.
 #[derive(Clone)]
 pub struct Board {
     state: Arc<Mutex<CameraState>>,
+    losses_told: Arc<Mutex<HashMap<i32, MonoTime>>>,
     facts: Facts,
 }
 
@@ -30,7 +35,7 @@ impl Board {
             streams: Vec::new(),
             removed: false,
         };
-        Self { state: Arc::new(Mutex::new(state)), facts }
+        Self { state: Arc::new(Mutex::new(state)), losses_told: Arc::default(), facts }
     }
 
     /// Tells the camera when the condition or its reason is new.
@@ -59,14 +64,33 @@ impl Board {
         });
     }
 
-    fn change(&self, stream: Stream, change: impl FnOnce(&mut StreamState) -> bool) {
+    /// Counts since the agent's start; a lossy network is told now and then only.
+    pub fn losses(&self, stream: Stream, packets: u64, pictures: u64, now: MonoTime) {
+        let mut told = self.losses_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&(stream as i32)).is_some_and(|last| now - *last < LOSSES_EVERY_US) {
+            return;
+        }
+        let changed = self.change(stream, |state| {
+            let changed = (state.lost_packets, state.lost_pictures) != (packets, pictures);
+            (state.lost_packets, state.lost_pictures) = (packets, pictures);
+            changed
+        });
+        if changed {
+            told.insert(stream as i32, now);
+            tracing::warn!(?stream, packets, pictures, "parts of the stream were lost");
+        }
+    }
+
+    fn change(&self, stream: Stream, change: impl FnOnce(&mut StreamState) -> bool) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let at = state.streams.iter().position(|s| s.stream() == stream).unwrap_or_else(|| {
             state.streams.push(StreamState { stream: stream.into(), ..Default::default() });
             state.streams.len() - 1
         });
-        if change(&mut state.streams[at]) {
+        let changed = change(&mut state.streams[at]);
+        if changed {
             self.facts.tell(Fact::Camera(state.clone()));
         }
+        changed
     }
 }

@@ -1,12 +1,16 @@
 //! When to try again. Pure.
 
 use campanile_proto::edge::v1::CameraCondition;
+use campanile_proto::time::MonoTime;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Cameras lock an account after a few wrong passwords in a row.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+/// Of refusals in a row: somebody must change the password first.
+const LONGEST_REFUSED: Duration = Duration::from_secs(1800);
 /// What a stream must last to count as well again.
 const WELL_AFTER: Duration = Duration::from_secs(20);
 
@@ -29,8 +33,52 @@ impl Connection {
             CameraCondition::AuthenticationRefused | CameraCondition::UnsupportedCodec => doubled.max(AFTER_REFUSAL),
             _ => doubled,
         };
-        longest.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+        jittered(longest, random)
     }
+}
+
+/// Refused passwords of one camera, shared by its streams: cameras lock an account after a few wrong ones, whichever
+/// stream asked.
+#[derive(Debug, Clone, Default)]
+pub struct Refusals(Arc<Mutex<Refused>>);
+
+#[derive(Debug, Default)]
+struct Refused {
+    rounds: u32,
+    not_before: Option<MonoTime>,
+}
+
+impl Refusals {
+    /// The camera refused at `now`: how long to wait, doubling from half a minute to half an hour. The other stream's
+    /// refusal in the same round does not count again.
+    pub fn refused(&self, now: MonoTime, random: u32) -> Duration {
+        let rest = self.rest(now);
+        if !rest.is_zero() {
+            return rest;
+        }
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = AFTER_REFUSAL.saturating_mul(1 << refused.rounds.min(6)).min(LONGEST_REFUSED);
+        refused.rounds = refused.rounds.saturating_add(1);
+        let wait = jittered(full, random);
+        refused.not_before = Some(MonoTime(now.0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX))));
+        wait
+    }
+
+    /// How long this camera is not to be asked.
+    pub fn rest(&self, now: MonoTime) -> Duration {
+        let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = refused.not_before.map_or(0, |until| until - now);
+        Duration::from_micros(u64::try_from(rest).unwrap_or(0))
+    }
+
+    /// The camera let a stream in.
+    pub fn accepted(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Refused::default();
+    }
+}
+
+fn jittered(longest: Duration, random: u32) -> Duration {
+    longest.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -53,6 +101,24 @@ mod tests {
         };
         assert_eq!([wait(0), wait(0), wait(0), wait(5)], [1, 2, 4, 8]);
         assert_eq!([wait(100), wait(0)], [1, 2]);
+    }
+
+    #[test]
+    fn a_wrong_password_is_tried_ever_less_often_by_both_streams_together() {
+        let main = Refusals::default();
+        let sub = main.clone();
+        let (mut now, mut waits) = (MonoTime(0), Vec::new());
+        for _ in 0..9 {
+            let wait = main.refused(now, u32::MAX);
+            waits.push(wait.as_secs());
+            assert_eq!(sub.refused(now, 0), wait, "one round for both");
+            assert!(!sub.rest(MonoTime(now.0 + 1)).is_zero());
+            now = MonoTime(now.0 + wait.as_micros() as i64);
+            assert!(sub.rest(now).is_zero());
+        }
+        assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
+        sub.accepted();
+        assert_eq!(main.refused(now, u32::MAX).as_secs(), 30);
     }
 
     proptest! {

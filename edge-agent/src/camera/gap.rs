@@ -4,6 +4,9 @@ use campanile_proto::edge::v1::{CameraCondition, Gap};
 use campanile_proto::ids::{CameraId, ObjectId};
 use campanile_proto::types::v1::{Instant, Stream};
 
+/// Fragments of one run are less than this apart.
+const FOLLOWS_US: i64 = 2_000_000;
+
 /// One stream's gaps.
 #[derive(Debug)]
 pub struct Gaps {
@@ -12,11 +15,13 @@ pub struct Gaps {
     /// Until when there is footage, or since when there could be.
     covered: Instant,
     open: Option<(ObjectId, Gap)>,
+    /// Footage that found no place, while more of it follows.
+    dropped: Option<(ObjectId, Gap)>,
 }
 
 impl Gaps {
     pub fn new(camera: CameraId, stream: Stream, now: Instant) -> Self {
-        Self { camera, stream, covered: now, open: None }
+        Self { camera, stream, covered: now, open: None, dropped: None }
     }
 
     /// Nothing is recorded, for this cause. Told when it begins and when its cause changes.
@@ -44,6 +49,28 @@ impl Gaps {
         Some((object, gap))
     }
 
+    /// A hole within what is recorded, over already.
+    pub fn between(&self, start: Instant, end: Instant, cause: CameraCondition) -> (ObjectId, Gap) {
+        let gap = Gap { start: Some(start), end: Some(end), ongoing: false, cause: cause.into(), ..self.begin() };
+        (ObjectId::random(), gap)
+    }
+
+    /// Footage of this time found no place in the queue; what waits there is written yet, so that this is a hole of
+    /// its own. Holes that follow on each other are one.
+    pub fn dropped(&mut self, start: Instant, end: Instant) -> (ObjectId, Gap) {
+        let follows = |gap: &Gap| {
+            gap.end.as_ref().is_some_and(|last| {
+                last.boot_id == start.boot_id && (0..FOLLOWS_US).contains(&(start.mono_us - last.mono_us))
+            })
+        };
+        let (object, gap) = match self.dropped.take() {
+            Some((object, gap)) if follows(&gap) => (object, Gap { end: Some(end), ..gap }),
+            _ => self.between(start, end, CameraCondition::DiskError),
+        };
+        self.dropped = Some((object, gap.clone()));
+        (object, gap)
+    }
+
     /// The agent stops.
     pub fn finish(&mut self, now: &Instant) -> Option<(ObjectId, Gap)> {
         self.open.take().map(|(object, gap)| (object, Gap { end: Some(now.clone()), ongoing: false, ..gap }))
@@ -67,6 +94,17 @@ mod tests {
 
     fn at(seconds: i64) -> Instant {
         Instant { mono_us: seconds * 1_000_000, ..Default::default() }
+    }
+
+    #[test]
+    fn fragments_dropped_in_a_row_are_one_hole_whatever_is_still_written_before_it() {
+        let mut gaps = Gaps::new(CameraId::random(), Stream::Main, at(0));
+        gaps.recorded(&at(1), &at(2));
+        let (first, _) = gaps.dropped(at(60), at(61));
+        assert_eq!(gaps.recorded(&at(2), &at(3)), None, "the hole is not before what waited");
+        let (second, hole) = gaps.dropped(at(61), at(62));
+        assert_eq!((first, hole.start, hole.end, hole.ongoing), (second, Some(at(60)), Some(at(62)), false));
+        assert_ne!(gaps.dropped(at(90), at(91)).0, first);
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! Reads one stream for as long as the agent runs: connect, record, and connect again.
 
 use super::board::Board;
-use super::connection::Connection;
+use super::connection::{Connection, Refusals};
 use super::gap::Gaps;
 use crate::analyse::parent::Feed;
 use crate::facts::{Fact, Facts};
 use crate::keys::KeysWatch;
 use crate::media::stamp::Stamper;
-use crate::media::{AccessUnit, Address, Item, Opener, Source, SourceError, StreamFormat};
+use crate::media::{AccessUnit, Address, Item, Losses, Opener, Source, SourceError, StreamFormat};
 use crate::record::Recorder;
 use crate::record::fragment::{Fragment, Fragmenter};
-use crate::record::recorder::MediaOrder;
+use crate::record::recorder::{MediaOrder, Outcome, Outcomes};
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::{CameraId, RunId};
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{self, Stream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ const FIRST_PICTURE: Duration = Duration::from_secs(20);
 /// A fragment is closed when nothing followed for this long, so that a stall keeps little from the disk.
 const STALL_US: i64 = 1_500_000;
 const TICK: Duration = Duration::from_millis(500);
+/// For the last fragments and the footer of a run.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What is fed to the analysis.
 pub enum Analyse {
@@ -43,12 +46,39 @@ pub struct Reader {
     pub address: Address,
     pub opener: Arc<dyn Opener>,
     pub recorder: Recorder,
+    /// Of this stream.
+    pub outcomes: Outcomes,
     pub analyse: Analyse,
     pub board: Board,
     pub facts: Facts,
     pub stamper: Stamper,
     pub keys: KeysWatch,
     pub record_in_clear: bool,
+    pub before: Lost,
+    /// When the agent was last alive before its start.
+    pub off_since: Option<v1::Instant>,
+    /// Of this camera's streams together.
+    pub refusals: Refusals,
+}
+
+/// Losses of the connections that are over.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lost {
+    packets: u64,
+    pictures: u64,
+}
+
+impl Lost {
+    fn and(self, losses: &Losses) -> Self {
+        Self {
+            packets: self.packets + losses.packets.load(Ordering::Relaxed),
+            pictures: self.pictures + losses.pictures.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add(&mut self, losses: &Losses) {
+        *self = self.and(losses);
+    }
 }
 
 /// The run that is being recorded.
@@ -64,18 +94,25 @@ impl Reader {
         let mut gaps = Gaps::new(self.camera, self.stream, self.stamper.now());
         let mut connection = Connection::default();
         self.say(CameraCondition::Connecting, "");
+        self.tell_off(&gaps).await;
         while self.await_keys(&mut gaps, &stop).await {
-            let started = Instant::now();
-            let error = match self.open().await {
-                Ok(source) => self.record(source, &mut gaps, &stop).await,
-                Err(error) => Some(error),
+            let opened = tokio::select! {
+                () = stop.cancelled() => break,
+                opened = self.open_when_allowed() => opened,
             };
-            self.recorder.end_run(self.stream);
+            let (error, recorded) = match opened {
+                Ok(source) => self.record(source, &mut gaps, &stop).await,
+                Err(error) => (Some(error), Duration::ZERO),
+            };
+            self.await_closed(&mut gaps).await;
             let Some(error) = error else { break };
             let condition = error.condition();
             self.say(condition, &error.to_string());
             self.gap(gaps.missing(&self.stamper.now(), condition));
-            let wait = connection.failed(condition, started.elapsed(), random());
+            let wait = match condition {
+                CameraCondition::AuthenticationRefused => self.refusals.refused(self.stamper.clock.mono(), random()),
+                _ => connection.failed(condition, recorded, random()),
+            };
             tracing::warn!(
                 camera = %self.camera, stream = ?self.stream, %error, wait_ms = wait.as_millis() as u64, "source lost"
             );
@@ -104,6 +141,29 @@ impl Reader {
         !stop.is_cancelled()
     }
 
+    /// The time from the last life to this one, if there was a last one.
+    async fn tell_off(&mut self, gaps: &Gaps) {
+        let Some(alive) = self.off_since.take() else { return };
+        let begins = tokio::time::timeout(CLOSING, self.outcomes.recv()).await;
+        let covered = match begins {
+            Ok(Some(Outcome::Begins { covered })) => covered,
+            _ => None,
+        };
+        let start = covered.filter(|covered| is_later(covered, &alive)).unwrap_or(alive);
+        self.gap(Some(gaps.between(start, self.stamper.now(), CameraCondition::EdgeOff)));
+    }
+
+    /// A camera that refused the password is left alone for a while, whichever of its streams asked.
+    async fn open_when_allowed(&self) -> Result<Source, SourceError> {
+        loop {
+            let rest = self.refusals.rest(self.stamper.clock.mono());
+            if rest.is_zero() {
+                return self.open().await;
+            }
+            tokio::time::sleep(rest).await;
+        }
+    }
+
     async fn open(&self) -> Result<Source, SourceError> {
         let (opener, address) = (self.opener.clone(), self.address.clone());
         tokio::task::spawn_blocking(move || opener.open(&address))
@@ -111,11 +171,16 @@ impl Reader {
             .unwrap_or_else(|_| Err(SourceError::Machine("opening the stream failed".into())))
     }
 
-    /// Records until the source ends; `None` when stopped.
-    async fn record(&mut self, mut source: Source, gaps: &mut Gaps, stop: &CancellationToken) -> Option<SourceError> {
+    /// Records until the source ends; no error when stopped. Says how long pictures came.
+    async fn record(
+        &mut self,
+        mut source: Source,
+        gaps: &mut Gaps,
+        stop: &CancellationToken,
+    ) -> (Option<SourceError>, Duration) {
+        let mut first: Option<Instant> = None;
         let mut run: Option<Run> = None;
         let mut deadline = Instant::now() + FIRST_PICTURE;
-        let mut trouble = self.recorder.trouble();
         let mut tick = tokio::time::interval(TICK);
         let ended = loop {
             tokio::select! {
@@ -129,25 +194,68 @@ impl Reader {
                         deadline = deadline.max(Instant::now() + WATCHDOG);
                     }
                     Some(Ok(Item::Unit(unit))) => {
+                        source.waiting.give_back(unit.data.len());
+                        if first.is_none() {
+                            first = Some(Instant::now());
+                            self.refusals.accepted();
+                        }
                         deadline = Instant::now() + WATCHDOG;
                         if let Some(run) = &mut run {
                             self.take(run, unit, gaps);
                         }
                     }
-                },
-                Ok(()) = trouble.changed() => {
-                    let found = trouble.borrow_and_update().clone();
-                    if let Some(found) = found {
-                        self.say(found.condition, &found.sentence);
-                        self.gap(gaps.missing(&self.stamper.now(), found.condition));
+                    Some(Ok(Item::Lost { from, to })) => {
+                        self.finish_run_part(&mut run, gaps);
+                        self.gap(Some(gaps.between(from, to, CameraCondition::DiskError)));
                     }
+                },
+                Some(outcome) = self.outcomes.recv() => self.learn(outcome, gaps),
+                _ = tick.tick() => {
+                    self.flush_stalled(&mut run, gaps);
+                    self.count(&source.losses);
                 }
-                _ = tick.tick() => self.flush_stalled(&mut run, gaps),
-                () = tokio::time::sleep_until(deadline) => break Some(SourceError::NoBytes(WATCHDOG.as_secs())),
+                () = tokio::time::sleep_until(deadline) => {
+                    let waited = if first.is_some() { WATCHDOG } else { FIRST_PICTURE };
+                    break Some(SourceError::NoBytes(waited.as_secs()));
+                }
             }
         };
         self.finish_run(&mut run, gaps);
-        ended
+        self.count(&source.losses);
+        self.before.add(&source.losses);
+        source.close().await;
+        (ended, first.map_or(Duration::ZERO, |first| first.elapsed()))
+    }
+
+    /// What the disk made of an order.
+    fn learn(&self, outcome: Outcome, gaps: &mut Gaps) {
+        match outcome {
+            Outcome::Written { start, end } => {
+                self.say(CameraCondition::Recording, "");
+                self.gap(gaps.recorded(&start, &end));
+            }
+            Outcome::Failed(trouble) => {
+                self.say(trouble.condition, &trouble.sentence);
+                self.gap(gaps.missing(&self.stamper.now(), trouble.condition));
+            }
+            Outcome::Begins { .. } | Outcome::Closed => {}
+        }
+    }
+
+    /// The run's last fragments reach the disk before a gap begins behind them.
+    async fn await_closed(&mut self, gaps: &mut Gaps) {
+        self.recorder.end_run(self.stream);
+        let closed = async {
+            while let Some(outcome) = self.outcomes.recv().await {
+                let over = outcome == Outcome::Closed;
+                self.learn(outcome, gaps);
+                if over {
+                    return;
+                }
+            }
+        };
+        // A disk that hangs longer tells later.
+        let _ = tokio::time::timeout(CLOSING, closed).await;
     }
 
     fn begin_run(&mut self, format: Arc<StreamFormat>) -> Run {
@@ -172,11 +280,25 @@ impl Reader {
     fn flush_stalled(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
         let now = self.stamper.clock.mono().0;
         let Some(run) = run else { return };
-        if run.fragmenter.waiting_since().is_some_and(|since| now - since.mono_us > STALL_US)
+        if run.fragmenter.last_arrival().is_some_and(|last| now - last.mono_us > STALL_US)
             && let Some(fragment) = run.fragmenter.flush()
         {
             self.store(run, fragment, gaps);
         }
+    }
+
+    /// What arrived before a hole is a fragment of its own.
+    fn finish_run_part(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
+        if let Some(run) = run
+            && let Some(fragment) = run.fragmenter.flush()
+        {
+            self.store(run, fragment, gaps);
+        }
+    }
+
+    fn count(&self, losses: &Losses) {
+        let now = self.before.and(losses);
+        self.board.losses(self.stream, now.packets, now.pictures, self.stamper.clock.mono());
     }
 
     fn finish_run(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
@@ -199,10 +321,7 @@ impl Reader {
         run.next_index += 1;
         if let Err(error) = self.recorder.media(order) {
             self.say(CameraCondition::DiskError, &error.to_string());
-            self.gap(gaps.missing(&start, CameraCondition::DiskError));
-        } else if self.recorder.trouble().borrow().is_none() {
-            self.say(CameraCondition::Recording, "");
-            self.gap(gaps.recorded(&start, &end));
+            self.gap(Some(gaps.dropped(start, end)));
         }
     }
 
@@ -215,6 +334,11 @@ impl Reader {
             self.facts.tell(Fact::Gap { object, gap });
         }
     }
+}
+
+/// By the monotonic clock within a boot.
+fn is_later(one: &v1::Instant, other: &v1::Instant) -> bool {
+    if one.boot_id == other.boot_id { one.mono_us > other.mono_us } else { one.utc_us > other.utc_us }
 }
 
 fn random() -> u32 {

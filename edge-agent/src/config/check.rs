@@ -3,6 +3,8 @@
 use super::{CONFIG_VERSION, CameraConfig, Config, Problem, Retention, Secret, Transport};
 use campanile_proto::grid::CellSet;
 use serde::Deserialize;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Longest text a screen or a report should carry.
@@ -12,6 +14,8 @@ const MAX_ADDRESS: usize = 2048;
 const MAX_CAMERAS: usize = 64;
 const MAX_POLYGONS: usize = 16;
 const MAX_POINTS: usize = 64;
+/// Its first line counts; more is no password.
+const MAX_PASSWORD_FILE: u64 = 4096;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,22 +238,32 @@ fn password(raw: &RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(
             problems.add(key("password_file"), "stands beside password_env", "keep one of the two");
             return None;
         }
-        (Some(path), None) => std::fs::read_to_string(base.join(path)).map_err(|error| {
-            (key("password_file"), format!("{} cannot be read: {error}", path.display()), "make it readable, mode 0600")
-        }),
+        (Some(path), None) => read_password(&base.join(path))
+            .map_err(|(problem, remedy)| (key("password_file"), format!("{} {problem}", path.display()), remedy)),
         (None, Some(name)) => std::env::var(name).map_err(|_| {
             (key("password_env"), format!("the variable {name} is not set"), "set it in the service's environment")
         }),
         (None, None) => return None,
     };
     match found {
-        Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
-            return Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
-        }
+        Ok(password) if !password.is_empty() => return Some(Secret::new(password)),
         Ok(_) => problems.add(key("password_file"), "the password is empty", "write it in the file's first line"),
         Err((key, problem, remedy)) => problems.add(key, problem, remedy),
     }
     None
+}
+
+/// The file's first line; refused when others than its owner can read it.
+fn read_password(path: &Path) -> Result<String, (String, &'static str)> {
+    let read = |error: std::io::Error| (format!("cannot be read: {error}"), "make it readable to this user, mode 0600");
+    let mut file = std::fs::File::open(path).map_err(read)?;
+    let mode = file.metadata().map_err(read)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err((format!("has mode {mode:04o}: others can read it"), "chmod 0600 it, and change the password"));
+    }
+    let mut text = String::new();
+    file.by_ref().take(MAX_PASSWORD_FILE).read_to_string(&mut text).map_err(read)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Never repeats the address: it may hold a password.
@@ -275,94 +289,4 @@ fn check_address(key: String, address: &str, problems: &mut Problems) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::ConfigError;
-    use super::*;
-
-    const SHIPPED: &str = include_str!("../../../configs/edge.toml");
-
-    fn problems(text: &str) -> Vec<Problem> {
-        match Config::parse(text, Path::new("/etc/campanile/edge.toml")) {
-            Err(ConfigError::Problems { problems, .. }) => problems,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_shipped_file_is_valid_and_shows_the_defaults() {
-        let shipped = Config::parse(SHIPPED, Path::new("/etc/campanile/edge.toml")).unwrap();
-        assert_eq!(shipped.retention, Retention { days: 7, max_bytes: None });
-        assert!(!shipped.record_in_clear && shipped.cameras.is_empty());
-        // What is commented out in the example is valid too, but for its password file.
-        let all: Vec<_> = SHIPPED
-            .lines()
-            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
-            .filter(|line| !line.starts_with("password_file") && !line.starts_with("username"))
-            .collect();
-        let all = Config::parse(&all.join("\n"), Path::new("/etc/campanile/edge.toml")).unwrap();
-        assert_eq!(all.cameras.len(), 1);
-        assert!(all.cameras[0].sub.is_some());
-        assert_eq!(all.cameras[0].ignore.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
-    }
-
-    #[test]
-    fn every_problem_is_named_at_once_with_its_remedy() {
-        let text = r#"
-            config_version = 9
-            name = ""
-            state_dir = "s"
-            media_dir = ""
-            [retention]
-            days = 30
-            [[camera]]
-            name = "porta"
-            main = "rtsp://admin:segreto@10.0.0.2/1"
-            latitude = 43.0
-            ignore = [[[0.0, 0.0], [1.5, 0.0], [0.0, 1.0]]]
-            [[camera]]
-            name = "porta"
-            main = "http://10.0.0.2/1"
-            username = "admin"
-            password_env = "CAMPANILE_NO_SUCH_VARIABLE"
-        "#;
-        let found = problems(text);
-        let keys: Vec<_> = found.iter().map(|p| p.key.as_str()).collect();
-        assert_eq!(
-            keys,
-            [
-                "config_version",
-                "name",
-                "media_dir",
-                "retention.days",
-                "camera[0].main",
-                "camera[0].latitude",
-                "camera[0].ignore",
-                "camera[1].name",
-                "camera[1].main",
-                "camera[1].password_env",
-                "camera[1].username",
-            ]
-        );
-        assert!(found.iter().all(|p| !p.remedy.is_empty()));
-        assert!(!format!("{found:?}").contains("segreto"));
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_that_shows_no_value() {
-        let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\npassword = \"segreto\"\n";
-        let error = Config::parse(text, Path::new("edge.toml")).unwrap_err().to_string();
-        assert!(error.contains("line") && error.contains("password") && !error.contains("segreto"), "{error}");
-    }
-
-    #[test]
-    fn a_password_does_not_show_in_debug() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("p"), "segreto\n").unwrap();
-        let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\n[[camera]]\nname = \"c\"\n\
-                    main = \"rtsp://h:554/1\"\nusername = \"u\"\npassword_file = \"p\"\n";
-        let config = Config::parse(text, &folder.path().join("edge.toml")).unwrap();
-        assert_eq!(config.cameras[0].password.as_ref().unwrap().expose(), "segreto");
-        assert!(!format!("{config:?}").contains("segreto"));
-        assert_eq!(config.media_dir, folder.path().join("m"));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 
 mod check;
 mod secret;
+mod shape;
 
 pub use secret::Secret;
 
@@ -105,13 +106,25 @@ impl Config {
 
     /// `path` names the file in errors and is where relative paths start.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: check::RawConfig = toml::from_str(text).map_err(|error| {
+        let syntax = |message: String| ConfigError::Syntax { path: path.into(), message };
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| {
             // The snippet a TOML error shows could hold a secret in the wrong place.
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
-            ConfigError::Syntax { path: path.into(), message: format!("line {line}: {}", error.message()) }
+            syntax(format!("line {line}: {}", error.message()))
         })?;
+        let mut problems = shape::repair(&mut table);
+        // What stands in for keys that are missing or of another type is not to be complained about again.
+        let stand_ins: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+        let raw: check::RawConfig = table.try_into().map_err(|error| syntax(error.message().to_owned()))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        raw.check(base).map_err(|problems| ConfigError::Problems { path: path.into(), problems })
+        match raw.check(base) {
+            Ok(config) if problems.is_empty() => Ok(config),
+            Ok(_) => Err(ConfigError::Problems { path: path.into(), problems }),
+            Err(found) => {
+                problems.extend(found.into_iter().filter(|problem| !stand_ins.contains(&problem.key)));
+                Err(ConfigError::Problems { path: path.into(), problems })
+            }
+        }
     }
 }
 

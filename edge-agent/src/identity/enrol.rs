@@ -1,12 +1,12 @@
 //! Enrolment: a token becomes a certificate.
 
 use super::{Identity, IdentityError, IdentityFolder, SpkiPin, Token, connect};
+use crate::clock::Reckoned;
 use crate::keys::KeySet;
 use campanile_proto::edge::v1::edge_client::EdgeClient;
 use campanile_proto::edge::v1::{EnrolRequest, EnrolResponse};
 use campanile_proto::ids::{EdgeId, OrganisationId};
 use campanile_proto::signed;
-use campanile_proto::time::WallTime;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub async fn enrol(
     folder: &IdentityFolder,
     token: &Token,
     name: &str,
-    now: WallTime,
+    now: Reckoned,
     replace: bool,
 ) -> Result<Identity, IdentityError> {
     if !replace && let Some(old) = folder.load()? {

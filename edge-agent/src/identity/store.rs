@@ -1,6 +1,7 @@
 //! The identity folder, `state_dir/identity`, 0700:
 //! `key.pem` 0600 · `certificate.der` · `authority.der` · `keys.bin` (SignedKeys) · `enrolment.json`, written
-//! last: without it the folder holds no identity.
+//! last: without it the folder holds no identity. A new identity is made in a folder beside it that takes its place
+//! as a whole: a key is never found with another one's certificate.
 
 use super::{HubAddresses, IdentityError, SpkiPin};
 use crate::keys::KeySet;
@@ -19,6 +20,10 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Extensions of the folder that takes the identity's place, and of the one that left it.
+const NEW: &str = "new";
+const OLD: &str = "old";
 
 /// An enrolled box.
 #[derive(Clone)]
@@ -81,6 +86,11 @@ impl IdentityFolder {
     /// Makes the folder if it is missing, readable to its owner only.
     pub fn open(state_dir: &Path) -> Result<Self, IdentityError> {
         let path = state_dir.join("identity");
+        // A replacement was interrupted between its two steps: the old identity holds.
+        let old = path.with_extension(OLD);
+        if !path.exists() && old.exists() {
+            std::fs::rename(&old, &path).map_err(|source| IdentityError::Write { path: path.clone(), source })?;
+        }
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -121,8 +131,38 @@ impl IdentityFolder {
         }))
     }
 
-    /// Writes a whole identity; the file that makes it valid comes last.
+    /// Puts a whole identity in the place of the one before, if there was one. What is not of the identity, such as
+    /// the cameras' ids, stays.
     pub(super) fn store(&self, identity: &Identity, keys: &SignedKeys) -> Result<(), IdentityError> {
+        if !self.file("enrolment.json").exists() {
+            return self.fill(identity, keys);
+        }
+        let fresh = Self(self.0.with_extension(NEW));
+        let old = self.0.with_extension(OLD);
+        let step = |path: &Path, done: std::io::Result<()>| {
+            done.map_err(|source| IdentityError::Write { path: path.to_owned(), source })
+        };
+        for leftover in [&fresh.0, &old] {
+            if leftover.exists() {
+                step(leftover, std::fs::remove_dir_all(leftover))?;
+            }
+        }
+        step(&fresh.0, DirBuilder::new().mode(0o700).create(&fresh.0))?;
+        fresh.fill(identity, keys)?;
+        let cameras = self.file("cameras.json");
+        if cameras.exists() {
+            fresh.write("cameras.json", &self.read("cameras.json")?)?;
+        }
+        step(&old, std::fs::rename(&self.0, &old))?;
+        step(&self.0, std::fs::rename(&fresh.0, &self.0))?;
+        if let Some(parent) = self.0.parent() {
+            step(parent, File::open(parent).and_then(|parent| parent.sync_all()))?;
+        }
+        step(&old, std::fs::remove_dir_all(&old))
+    }
+
+    /// Writes a whole identity; the file that makes it valid comes last.
+    fn fill(&self, identity: &Identity, keys: &SignedKeys) -> Result<(), IdentityError> {
         self.write("key.pem", identity.key.serialize_pem().as_bytes())?;
         self.write("certificate.der", &identity.certificate)?;
         self.write("authority.der", &identity.authority)?;

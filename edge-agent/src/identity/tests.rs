@@ -1,6 +1,7 @@
 //! Enrolment and renewal against a hub with real TLS.
 
 use super::{Identity, IdentityError, IdentityFolder, Token, connect, enrol, renew};
+use crate::clock::Reckoned;
 use crate::fake_hub::FakeHub;
 use crate::identity::token::tests::text as token_text;
 use campanile_proto::kind::{Chain, Kind};
@@ -8,7 +9,7 @@ use campanile_proto::time::WallTime;
 use ed25519_dalek::SigningKey;
 use std::os::unix::fs::PermissionsExt;
 
-const NOW: WallTime = WallTime(crate::specimen::NOON);
+const NOW: Reckoned = Reckoned { at: WallTime(crate::specimen::NOON), vouched: true };
 
 async fn enrolled(hub: &FakeHub, state: &std::path::Path) -> Result<Identity, IdentityError> {
     let folder = IdentityFolder::open(state).unwrap();
@@ -49,6 +50,35 @@ async fn a_wrong_or_used_token_is_refused_with_the_hubs_sentence() {
 }
 
 #[tokio::test]
+async fn a_replaced_identity_is_whole_or_the_old_one_whenever_the_power_goes() {
+    let (first, second) = (FakeHub::start().await, FakeHub::start().await);
+    let state = tempfile::tempdir().unwrap();
+    let old = enrolled(&first, state.path()).await.unwrap();
+    let folder = IdentityFolder::open(state.path()).unwrap();
+    std::fs::write(folder.file("cameras.json"), "{}").unwrap();
+    let token = Token::parse(&second.token()).unwrap();
+    enrol(&folder, &token, "piazza", NOW, true).await.unwrap();
+    let fits = |folder: &IdentityFolder| {
+        let identity = folder.load().unwrap().unwrap();
+        enrol::check_certificate(&identity.certificate, &identity.authority, &identity.key).unwrap();
+        identity.edge
+    };
+    assert_eq!(fits(&folder), second.edge);
+    assert!(folder.file("cameras.json").exists(), "cameras keep their ids");
+    // Between the two steps, and before them.
+    let identity = state.path().join("identity");
+    std::fs::rename(&identity, state.path().join("identity.old")).unwrap();
+    assert_eq!(fits(&IdentityFolder::open(state.path()).unwrap()), second.edge);
+    std::fs::create_dir(state.path().join("identity.new")).unwrap();
+    std::fs::write(state.path().join("identity.new/key.pem"), "half").unwrap();
+    let third = FakeHub::start().await;
+    enrol(&folder, &Token::parse(&third.token()).unwrap(), "piazza", NOW, true).await.unwrap();
+    assert_eq!(fits(&folder), third.edge);
+    assert_ne!(old.edge, third.edge);
+    assert!(!state.path().join("identity.new").exists() && !state.path().join("identity.old").exists());
+}
+
+#[tokio::test]
 async fn a_hub_of_another_authority_never_sees_the_secret() {
     let (hub, other) = (FakeHub::start().await, FakeHub::start().await);
     let state = tempfile::tempdir().unwrap();
@@ -76,9 +106,25 @@ async fn a_box_with_a_dead_clock_still_finds_and_believes_its_hub() {
     let hub = FakeHub::start().await;
     let state = tempfile::tempdir().unwrap();
     let identity = enrolled(&hub, state.path()).await.unwrap();
-    // rcgen's certificates begin in 1975.
-    let dead = WallTime(0);
-    assert!(connect(&identity.hub, identity.pin().unwrap(), Some(&identity), dead).await.is_ok());
+    let at = |at, vouched| {
+        let now = Reckoned { at: WallTime(at), vouched };
+        connect(&identity.hub, identity.pin().unwrap(), Some(&identity), now)
+    };
+    // rcgen's certificates begin in 1975 and end in the year 4096.
+    let (dead, far_ahead) = (0, 70_000_000_000_000_000);
+    assert!(at(dead, false).await.is_ok(), "a battery that died");
+    assert!(at(far_ahead, false).await.is_ok(), "a clock that was set far ahead");
+    assert!(at(far_ahead, true).await.is_err(), "an expired certificate, and somebody vouches for the time");
+}
+
+#[tokio::test]
+async fn an_address_that_takes_connections_and_says_nothing_leaves_time_for_the_next() {
+    let hub = FakeHub::start().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = vec![silent.local_addr().unwrap().to_string(), hub.address.clone()];
+    let addresses = super::HubAddresses::parse(addresses).unwrap();
+    let pin = super::SpkiPin::from_hex(&hub.pin).unwrap();
+    connect(&addresses, pin, None, NOW).await.unwrap();
 }
 
 #[tokio::test]

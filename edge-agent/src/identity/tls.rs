@@ -1,10 +1,12 @@
 //! TLS to the hub, believed by the pinned authority alone.
 //!
 //! The usual checks of WebPKI run against that one authority and the fixed name `hub.campanile`: a hub may
-//! move to another address without a visit to its boxes. A box whose clock died believes a certificate that is
-//! "not yet valid", because the signature of the pinned authority is what counts.
+//! move to another address without a visit to its boxes. A box whose clock nobody vouches for believes a certificate
+//! that seems of the future or of the past, because the signature of the pinned authority is what counts: a clock
+//! that was set years ahead would otherwise keep the box from the one who can set it right.
 
 use super::{Identity, IdentityError};
+use crate::clock::Reckoned;
 use campanile_proto::time::WallTime;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
@@ -21,7 +23,10 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 /// The name in every hub's certificate.
 const HUB_NAME: &str = "hub.campanile";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For one address, with its TLS handshake: a dead one leaves time for the others.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
+/// For all of them.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A ping each 5 s and 8 s for its answer: a dead link is noticed within 13 s.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
@@ -75,7 +80,7 @@ pub async fn connect(
     hub: &HubAddresses,
     pin: SpkiPin,
     identity: Option<&Identity>,
-    now: WallTime,
+    now: Reckoned,
 ) -> Result<Channel, IdentityError> {
     let config = Arc::new(client_config(pin, identity, now)?);
     let addresses = hub.clone();
@@ -117,15 +122,16 @@ async fn dial(
             tcp.set_nodelay(true)?;
             TlsConnector::from(config.clone()).connect(name.clone(), tcp).await
         };
-        match attempt.await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+        match tokio::time::timeout(ADDRESS_TIMEOUT, attempt).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{address} does not answer")),
         }
     }
     Err(last)
 }
 
-fn client_config(pin: SpkiPin, identity: Option<&Identity>, now: WallTime) -> Result<ClientConfig, IdentityError> {
+fn client_config(pin: SpkiPin, identity: Option<&Identity>, now: Reckoned) -> Result<ClientConfig, IdentityError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = PinnedHub { pin, authority: identity.map(|i| i.authority.clone()), now, provider: provider.clone() };
     let builder = ClientConfig::builder_with_provider(provider)
@@ -155,8 +161,7 @@ struct PinnedHub {
     pin: SpkiPin,
     /// Known after enrolment; before, it is found in the hub's chain by its pin.
     authority: Option<CertificateDer<'static>>,
-    /// The latest of build time, last persisted time and system time.
-    now: WallTime,
+    now: Reckoned,
     provider: Arc<CryptoProvider>,
 }
 
@@ -183,13 +188,19 @@ impl ServerCertVerifier for PinnedHub {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let webpki = self.webpki(intermediates)?;
-        let known = u64::try_from(self.now.0 / 1_000_000).unwrap_or(0);
-        let mut at = UnixTime::since_unix_epoch(Duration::from_secs(known.max(now.as_secs())));
-        // One step for each certificate of a chain that a dead clock believes to be of the future.
+        let seconds = |at: WallTime| u64::try_from(at.0 / 1_000_000).unwrap_or(0);
+        let now = if self.now.vouched { seconds(self.now.at) } else { seconds(self.now.at).max(now.as_secs()) };
+        let mut at = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        // One step for each certificate of a chain that a dead clock believes to be of another time.
         for _ in 0..3 {
             match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at) {
                 Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
                     at = not_before;
+                }
+                Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }))
+                    if !self.now.vouched =>
+                {
+                    at = not_after;
                 }
                 other => return other,
             }

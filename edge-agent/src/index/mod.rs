@@ -8,6 +8,7 @@
 
 mod objects;
 mod offers;
+mod open;
 pub mod rescan;
 mod segments;
 #[cfg(test)]

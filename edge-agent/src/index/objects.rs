@@ -7,7 +7,7 @@ use campanile_proto::edge::v1::report::Body;
 use campanile_proto::edge::v1::{CameraState, EdgeHealth, Gap};
 use campanile_proto::ids::{CameraId, ObjectId};
 use campanile_proto::time::WallTime;
-use campanile_proto::types::v1::Anchor;
+use campanile_proto::types::v1::{Anchor, Instant};
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -63,6 +63,34 @@ pub(super) fn put_camera(c: &Connection, state: &CameraState, now: WallTime) -> 
 
 pub(super) fn put_gap(c: &Connection, object: ObjectId, gap: &Gap, now: WallTime) -> Result<(), IndexError> {
     put(c, object, &Object { body: GAP, content: gap.encode_to_vec() }, now)
+}
+
+/// Ends every gap that goes on, at `alive` or where it was last told, whichever is later.
+pub(super) fn end_gaps(c: &Connection, alive: Option<&Instant>, now: WallTime) -> Result<usize, IndexError> {
+    let failed = failed("read gaps");
+    let mut statement = c.prepare("SELECT object_id, content FROM object WHERE body = ?1").map_err(&failed)?;
+    let rows = statement
+        .query_map([GAP], |row| Ok((ObjectId::from_u128(u128::from_be_bytes(row.get(0)?)), row.get::<_, Vec<u8>>(1)?)))
+        .map_err(&failed)?;
+    let rows: Vec<_> = rows.collect::<Result<_, _>>().map_err(&failed)?;
+    let mut ended = 0;
+    for (object, content) in rows {
+        let Ok(mut gap) = Gap::decode(content.as_slice()) else { continue };
+        if !gap.ongoing {
+            continue;
+        }
+        let told = gap.end.clone().or(gap.start.clone());
+        let later = |alive: &&Instant| match &told {
+            Some(told) if told.boot_id == alive.boot_id => alive.mono_us > told.mono_us,
+            Some(told) => alive.utc_us > told.utc_us,
+            None => true,
+        };
+        gap.end = alive.filter(later).cloned().or(told.clone());
+        gap.ongoing = false;
+        put_gap(c, object, &gap, now)?;
+        ended += 1;
+    }
+    Ok(ended)
 }
 
 /// An anchor never changes: its id is the hash of what it says.

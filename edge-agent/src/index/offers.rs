@@ -28,6 +28,7 @@ pub struct Waiting {
 
 /// What a report says, or where to read it.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a few dozen at a time, and most are bodies")]
 pub enum Content {
     Body(Body),
     /// The record at `offset` of the file.

@@ -6,6 +6,7 @@
 
 use super::walk::{self, Depth, Walk, WalkError};
 use super::{Index, IndexError, SegmentRow};
+use crate::record::retain::Rule;
 use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{DamagedRecord, PREFIX_BYTES, RecordPrefix};
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 const QUARANTINE: &str = "quarantine";
 const EXTENSION: &str = "seg";
 /// Rule under which a segment is reported whose file is gone though nobody here deleted it.
-const FILE_MISSING: &str = "file missing";
+pub(super) const FILE_MISSING: &str = "file missing";
 
 /// Which segments belong to this run of the agent and are its recorder's to write.
 #[derive(Debug, Clone, Copy)]
@@ -37,37 +38,75 @@ pub struct Summary {
     pub truncated: usize,
     pub set_aside: usize,
     pub missing: usize,
+    /// Closed segments with bytes behind their footer.
+    pub overlong: usize,
 }
 
 /// Walks the media folder, newest segments first.
 pub async fn rescan(index: &Index, media_dir: &Path, run: ThisRun) -> Result<Summary, IndexError> {
     let rows = index.all_segments().await?;
-    let rows: HashMap<SegmentId, SegmentRow> = rows.into_iter().map(|row| (row.id, row)).collect();
     let folder = media_dir.to_owned();
-    let files = blocking(move || list(&folder)).await;
-    let mut summary = Summary { files: files.len(), ..Summary::default() };
-    let mut seen = HashSet::new();
-    for path in files {
-        let known = id_in_name(&path).and_then(|id| rows.get(&id));
-        seen.extend(known.map(|row| row.id));
-        if known.is_some_and(|row| is_settled(row, &path)) {
-            continue;
-        }
-        if known.is_some_and(|row| row.deleted_by.is_some()) {
-            // The rule was noted before the last run could unlink it.
-            let _ = std::fs::remove_file(&path);
-            continue;
-        }
+    let survey = blocking(move || Survey::of(&folder, rows)).await;
+    let mut summary = Summary { files: survey.files, ..Summary::default() };
+    for id in survey.back {
+        index.revive_segment(id).await?;
+    }
+    for path in survey.new_or_changed {
         look(index, media_dir, &path, run, &mut summary).await?;
     }
-    for row in rows.values().filter(|row| row.deleted_by.is_none() && !seen.contains(&row.id)) {
-        let stream_folder = row.path.parent().and_then(Path::parent);
-        if !row.path.exists() && stream_folder.is_some_and(Path::exists) {
-            index.delete_segment(row.id, FILE_MISSING).await?;
-            summary.missing += 1;
-        }
+    for id in survey.missing {
+        index.delete_segment(id, FILE_MISSING).await?;
+        summary.missing += 1;
     }
     Ok(summary)
+}
+
+/// What the folder and the index say of each other.
+#[derive(Debug, Default)]
+struct Survey {
+    files: usize,
+    new_or_changed: Vec<PathBuf>,
+    /// Thought to be missing, and there: a disk that was not mounted.
+    back: Vec<SegmentId>,
+    missing: Vec<SegmentId>,
+}
+
+impl Survey {
+    /// Looks at every name; unlinks what a rule of this box deleted before the last run could.
+    fn of(media_dir: &Path, rows: Vec<SegmentRow>) -> Self {
+        let rows: HashMap<SegmentId, SegmentRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+        let files = list(media_dir);
+        let mut survey = Self { files: files.len(), ..Self::default() };
+        let mut seen = HashSet::new();
+        for path in files {
+            let known = id_in_name(&path).and_then(|id| rows.get(&id));
+            seen.extend(known.map(|row| row.id));
+            match known.map(|row| (row, row.deleted_by.as_deref())) {
+                Some((row, None)) if is_settled(row, &path) => {}
+                Some((row, Some(FILE_MISSING))) => {
+                    survey.back.push(row.id);
+                    survey.new_or_changed.push(path);
+                }
+                Some((_, Some(rule))) => {
+                    if Rule::is_own(rule) {
+                        let _ = std::fs::remove_file(&path);
+                    }
+                }
+                Some((_, None)) | None => survey.new_or_changed.push(path),
+            }
+        }
+        let unseen = rows.values().filter(|row| row.deleted_by.is_none() && !seen.contains(&row.id));
+        survey.missing = unseen.filter(|row| is_missing(&row.path)).map(|row| row.id).collect();
+        survey
+    }
+}
+
+/// Its name is not there, and the folder of its stream is: a disk that is away or cannot be read is no proof.
+fn is_missing(path: &Path) -> bool {
+    let gone =
+        |path: &Path| std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let stream_folder = path.parent().and_then(Path::parent);
+    gone(path) && stream_folder.is_some_and(|folder| std::fs::read_dir(folder).is_ok())
 }
 
 /// Walks one index segment that was closed: whatever of it no fact told is offered, and its rows are not needed
@@ -100,6 +139,7 @@ async fn look(
     match blocking(move || inspect(&file, &folder, run)).await {
         Ok(Some((walk, outcome))) => {
             summary.truncated += usize::from(outcome == Outcome::Truncated);
+            summary.overlong += usize::from(walk.footer && walk.file_bytes > walk.good_bytes);
             index.found(path.to_owned(), walk, outcome != Outcome::Open).await
         }
         Ok(None) => {
@@ -132,6 +172,11 @@ fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, 
         walk = walk::walk(path, Depth::Verify)?;
     }
     if walk.footer {
+        if walk.file_bytes > walk.good_bytes {
+            // Not the box's writing: left where it is, for whoever asks how it came there.
+            tracing::warn!(path = %path.display(), bytes = walk.file_bytes - walk.good_bytes,
+                "bytes stand behind a segment's footer: they belong to no recording");
+        }
         return Ok(Some((walk, Outcome::Closed)));
     }
     if is_of_this_run(&walk, run) {

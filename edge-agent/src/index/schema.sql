@@ -1,4 +1,4 @@
--- The box's index, version 1. A cache: every row of `segment` and `index_record` can be made again by walking the
+-- The box's index, version 2. A cache: every row of `segment` and `index_record` can be made again by walking the
 -- media folder, because a segment describes itself. What cannot (objects reported whole) is small and reported
 -- at once. Ids are 16 bytes, instants microseconds since 1970 (UTC) unless they are encoded `Instant`s.
 
@@ -35,7 +35,10 @@ CREATE TABLE segment (
     -- Highest revision put into the outbox; 0: not yet, or to be offered again.
     offered     INTEGER NOT NULL DEFAULT 0,
     -- Index stream: every record of the file was put into the outbox, and no row of `index_record` is needed.
-    settled     INTEGER NOT NULL DEFAULT 0
+    settled     INTEGER NOT NULL DEFAULT 0,
+    -- What the footer vouches for: the link before it, and the box's signature over that. NULL: not closed in order.
+    last_link   BLOB,
+    signature   BLOB
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX segment_by_time ON segment (camera, stream, captured_us);

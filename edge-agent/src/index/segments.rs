@@ -1,9 +1,11 @@
 //! Rows of `segment`.
 
 use super::offers::{self, Source};
+use super::rescan::FILE_MISSING;
 use super::unsigned::Unsigned;
 use super::walk::Walk;
 use super::{IndexError, failed};
+use crate::record::segment::Signed;
 use bytes::Bytes;
 use campanile_proto::edge::v1::SegmentState;
 use campanile_proto::ids::{CameraId, ObjectId, SegmentId};
@@ -38,6 +40,8 @@ pub struct SegmentRow {
     pub deleted_by: Option<String>,
     pub offered: u64,
     pub settled: bool,
+    /// What its footer vouches for.
+    pub signed: Option<Signed>,
 }
 
 impl SegmentRow {
@@ -52,6 +56,8 @@ impl SegmentRow {
             newest_link: self.link.clone(),
             closed: self.closed,
             deleted_by: self.deleted_by.clone().unwrap_or_default(),
+            last_link: self.signed.as_ref().map(|signed| signed.last_link.clone()).unwrap_or_default(),
+            edge_signature: self.signed.as_ref().map(|signed| signed.edge_signature.clone()).unwrap_or_default(),
         }
     }
 
@@ -87,7 +93,7 @@ impl Throttle {
 }
 
 const COLUMNS: &str = "id, camera, stream, path, header, wrapped_key, captured_us, start, end, fragments, \
-                       size_bytes, link, closed, deleted_by, offered, settled";
+                       size_bytes, link, closed, deleted_by, offered, settled, last_link, signature";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<SegmentRow> {
     let bytes = |at| row.get::<_, Vec<u8>>(at).map(Bytes::from);
@@ -109,6 +115,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SegmentRow> {
         deleted_by: row.get(13)?,
         offered: row.get::<_, Unsigned>(14)?.0,
         settled: row.get(15)?,
+        signed: match (row.get::<_, Option<Vec<u8>>>(16)?, row.get::<_, Option<Vec<u8>>>(17)?) {
+            (Some(last_link), signature) => {
+                Some(Signed { last_link: last_link.into(), edge_signature: signature.unwrap_or_default().into() })
+            }
+            (None, _) => None,
+        },
     })
 }
 
@@ -171,29 +183,34 @@ pub(super) fn opened(
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments, reason = "the fields of one fact")]
-pub(super) fn grew(
-    c: &Connection,
-    id: SegmentId,
-    start: &Instant,
-    end: &Instant,
-    fragments: u64,
-    size_bytes: u64,
-    link: &[u8],
-    closed: bool,
-) -> Result<(), IndexError> {
-    let update = "UPDATE segment SET start = ?2, end = ?3, fragments = ?4, size_bytes = ?5, link = ?6, closed = ?7
+/// How far a segment has grown.
+pub(super) struct Grown<'a> {
+    pub start: &'a Instant,
+    pub end: &'a Instant,
+    pub fragments: u64,
+    pub size_bytes: u64,
+    pub link: &'a [u8],
+    pub closed: bool,
+    pub signed: Option<&'a Signed>,
+}
+
+/// What was closed is never open again, whatever is told late.
+pub(super) fn grew(c: &Connection, id: SegmentId, grown: &Grown<'_>) -> Result<(), IndexError> {
+    let update = "UPDATE segment SET start = ?2, end = ?3, fragments = ?4, size_bytes = ?5, link = ?6,
+                  closed = max(closed, ?7), last_link = coalesce(?8, last_link), signature = coalesce(?9, signature)
                   WHERE id = ?1 AND deleted_by IS NULL";
     let mut statement = c.prepare_cached(update).map_err(failed("update a segment"))?;
     statement
         .execute(params![
             id.as_bytes(),
-            start.encode_to_vec(),
-            end.encode_to_vec(),
-            Unsigned(fragments),
-            Unsigned(size_bytes),
-            link,
-            closed
+            grown.start.encode_to_vec(),
+            grown.end.encode_to_vec(),
+            Unsigned(grown.fragments),
+            Unsigned(grown.size_bytes),
+            grown.link,
+            grown.closed,
+            grown.signed.map(|signed| signed.last_link.as_ref()),
+            grown.signed.map(|signed| signed.edge_signature.as_ref()),
         ])
         .map_err(failed("update a segment"))?;
     offer(c, id)
@@ -225,7 +242,16 @@ pub(super) fn found(c: &Connection, path: &Path, walk: &Walk, whole: bool) -> Re
     let closed = walk.footer || whole;
     // Facts that arrived while the walk went on know more.
     if known.is_none_or(|row| row.fragments <= walk.fragments || whole) {
-        grew(c, walk.id, &walk.start, &walk.end, walk.fragments, walk.good_bytes, &walk.link, closed)?;
+        let grown = Grown {
+            start: &walk.start,
+            end: &walk.end,
+            fragments: walk.fragments,
+            size_bytes: walk.good_bytes,
+            link: &walk.link,
+            closed,
+            signed: walk.signed.as_ref(),
+        };
+        grew(c, walk.id, &grown)?;
     }
     for record in &walk.index {
         offers::offer_record(c, walk.id, record.offset, record.object, record.revision, record.utc_us)?;
@@ -253,9 +279,16 @@ pub(super) fn delete(c: &Connection, id: SegmentId, rule: &str) -> Result<(), In
     offer(c, id)
 }
 
-pub(super) fn forget(c: &Connection) -> Result<(), IndexError> {
-    let gone = "DELETE FROM segment WHERE deleted_by IS NOT NULL AND id NOT IN (SELECT object_id FROM outbox)";
-    c.execute(gone, []).map(|_| ()).map_err(failed("forget deleted segments"))
+pub(super) fn revive(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
+    let back = "UPDATE segment SET deleted_by = NULL, settled = 0 WHERE id = ?1 AND deleted_by = ?2";
+    c.execute(back, params![id.as_bytes(), FILE_MISSING]).map(|_| ()).map_err(failed("take a segment back"))
+}
+
+/// A missing file may come back for as long as its kind is kept; only its row knows the revision to go on from.
+pub(super) fn forget(c: &Connection, before: WallTime) -> Result<(), IndexError> {
+    let gone = "DELETE FROM segment WHERE deleted_by IS NOT NULL AND (deleted_by <> ?1 OR captured_us < ?2)
+                AND id NOT IN (SELECT object_id FROM outbox)";
+    c.execute(gone, params![FILE_MISSING, before.0]).map(|_| ()).map_err(failed("forget deleted segments"))
 }
 
 pub(super) fn offer_again(c: &Connection, since: WallTime) -> Result<(), IndexError> {

@@ -2,12 +2,13 @@
 
 use super::rescan::{Summary, ThisRun, rescan};
 use super::walk::{Depth, walk};
-use super::{Content, Index, REVISION_DELETED, Waiting};
+use super::{Content, Index, IndexError, REVISION_DELETED, Waiting};
 use crate::facts::Fact;
+use crate::record::segment::Signed;
 use crate::specimen::{NOON, Specimen, instant};
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
-use campanile_proto::edge::v1::{CameraState, SegmentState, SequenceRange};
+use campanile_proto::edge::v1::{CameraState, Gap, SegmentState, SequenceRange};
 use campanile_proto::ids::{BootId, CameraId, Epoch, ObjectId, RunId, SegmentId};
 use campanile_proto::time::{MonoTime, WallTime};
 use campanile_proto::types::v1::Stream;
@@ -46,6 +47,7 @@ fn grew(specimen: &Specimen, fragments: u64, closed: bool) -> Fact {
         size_bytes: 100 * fragments,
         newest_link: [fragments as u8; 32],
         closed,
+        signed: None,
     }
 }
 
@@ -141,6 +143,145 @@ async fn a_damaged_database_is_set_aside() {
     let index = Index::open(&path).unwrap();
     assert_eq!(index.progress().await.unwrap().next_sequence, 1);
     assert!(path.with_extension("damaged").exists());
+}
+
+#[tokio::test]
+async fn a_gap_that_went_on_when_the_box_was_killed_ends_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let boot = BootId::random();
+    let gap = |ongoing, end| Gap {
+        camera_id: CameraId::from_u128(1).into(),
+        start: Some(instant(boot, NOON)),
+        end: Some(instant(boot, NOON + end)),
+        ongoing,
+        ..Gap::default()
+    };
+    let facts = [(1, gap(true, 1)), (2, gap(true, 900)), (3, gap(false, 1))];
+    let facts = facts.map(|(n, gap)| Fact::Gap { object: ObjectId::from_u128(n), gap });
+    take(&index, facts.to_vec(), 0).await;
+    let alive = instant(boot, NOON + 500);
+    assert_eq!(index.end_gaps(Some(alive), NOW).await.unwrap(), 2);
+    let ends: BTreeMap<_, _> = waiting(&index)
+        .await
+        .into_iter()
+        .map(|waiting| match waiting.content {
+            Content::Body(Body::Gap(gap)) => (waiting.object, (gap.ongoing, gap.end.unwrap().utc_us - NOON)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ends.into_values().collect::<Vec<_>>(), [(false, 500), (false, 900), (false, 1)]);
+    assert_eq!(index.end_gaps(None, NOW).await.unwrap(), 0, "once");
+}
+
+#[tokio::test]
+async fn a_fact_that_cannot_be_read_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let camera = |id: &'static [u8]| Fact::Camera(CameraState { camera_id: id.into(), ..CameraState::default() });
+    let facts = vec![camera(b"no id"), camera(&[7; 16])];
+    assert_eq!(index.take(facts, NOW, MonoTime(0)).await.unwrap(), 1);
+    assert_eq!(waiting(&index).await.len(), 1);
+}
+
+/// Every column of every table and every index, by name.
+fn shape(path: &Path) -> Vec<String> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let query =
+        "SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || coalesce(c.dflt_value, '')
+                 FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'
+                 UNION ALL SELECT name || ' ' || coalesce(sql, '') FROM sqlite_master WHERE type = 'index' ORDER BY 1";
+    let mut statement = connection.prepare(query).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn an_old_database_is_upgraded_in_place_and_keeps_its_epoch_and_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, fresh) = (dir.path().join("old.sqlite"), dir.path().join("fresh.sqlite"));
+    let connection = rusqlite::Connection::open(&old).unwrap();
+    connection.execute_batch(include_str!("old_schemas/1.sql")).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO epoch (one, epoch, acknowledged) VALUES (1, zeroblob(16), 9);
+             INSERT INTO segment (id, camera, stream, path, header, wrapped_key, captured_us, start, end, link, closed)
+             VALUES (zeroblob(16), zeroblob(16), 1, 'p', x'', x'', 5, x'', x'', zeroblob(32), 1);",
+        )
+        .unwrap();
+    drop(connection);
+    drop(Index::open(&fresh).unwrap());
+    let index = Index::open(&old).unwrap();
+    assert_eq!(index.epoch(), Epoch::from_u128(0));
+    assert_eq!(index.progress().await.unwrap().acknowledged_count, 9);
+    let row = index.segment(SegmentId::from_u128(0)).await.unwrap().unwrap();
+    assert_eq!((row.closed, row.signed, row.captured), (true, None, WallTime(5)));
+    drop(index);
+    assert_eq!(shape(&old), shape(&fresh));
+}
+
+#[tokio::test]
+async fn the_boxs_signature_over_a_closed_segment_is_reported_by_fact_and_by_walk() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = video(0, 0).fragments(2, 2).close();
+    segment.write(dir.path());
+    let walked = Index::open(&dir.path().join("walked.sqlite")).unwrap();
+    rescan(&walked, dir.path(), OTHER_RUN()).await.unwrap();
+    let told = Index::open(&dir.path().join("told.sqlite")).unwrap();
+    let signed = Signed { last_link: Bytes::from_static(&[8; 32]), edge_signature: Bytes::from_static(b"signature") };
+    let mut closing = grew(&segment, 2, true);
+    if let Fact::SegmentGrew { signed: told, .. } = &mut closing {
+        *told = Some(signed.clone());
+    }
+    take(&told, vec![opened(&segment, dir.path()), closing], 0).await;
+    let state = |waiting: Vec<Waiting>| segment_states(&waiting)[&segment.id].1.clone();
+    let by_walk = state(waiting(&walked).await);
+    assert!(by_walk.last_link.len() == 32 && by_walk.last_link != by_walk.newest_link, "the footer has its own link");
+    let by_fact = state(waiting(&told).await);
+    assert_eq!((by_fact.last_link, by_fact.edge_signature), (signed.last_link, signed.edge_signature));
+}
+
+#[tokio::test]
+async fn a_database_that_breaks_while_it_is_open_is_made_anew_under_another_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let index = Index::open(&path).unwrap();
+    let (mut epochs, before) = (index.epochs(), index.epoch());
+    let segment = video(0, 0).fragments(2, 2).close();
+    segment.write(dir.path());
+    let corrupt = |_: &rusqlite::Connection| -> Result<(), IndexError> {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None);
+        Err(IndexError::Statement { attempt: "read", source })
+    };
+    assert!(index.with(corrupt).await.is_err());
+    tokio::time::timeout(std::time::Duration::from_secs(20), epochs.changed()).await.unwrap().unwrap();
+    assert_ne!(index.epoch(), before);
+    assert!(path.with_extension("damaged").exists());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert_eq!(waiting(&index).await.len(), 1, "the walk finds what was recorded");
+}
+
+#[tokio::test]
+async fn bytes_behind_a_footer_are_noticed_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(2, 2).close();
+    let path = segment.write(dir.path());
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().overlong, 0);
+    let longer = [&segment.bytes[..], b"smuggled"].concat();
+    std::fs::write(&path, &longer).unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().overlong, 1);
+    assert_eq!(std::fs::read(&path).unwrap(), longer);
+    assert_eq!(index.segment(segment.id).await.unwrap().unwrap().size_bytes, segment.bytes.len() as u64);
+}
+
+#[tokio::test]
+async fn a_job_that_panics_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let panics = |_: &rusqlite::Connection| -> Result<(), IndexError> { panic!("on purpose") };
+    assert!(matches!(index.with(panics).await, Err(IndexError::Closed)));
+    assert_eq!(index.progress().await.unwrap().next_sequence, 1);
 }
 
 #[tokio::test]
@@ -266,6 +407,54 @@ async fn a_segment_whose_file_is_gone_is_reported_as_missing() {
     let states = segment_states(&waiting(&index).await);
     assert_eq!(states[&gone.id].1.deleted_by, "file missing");
     assert_eq!(states[&stays.id].1.deleted_by, "");
+}
+
+#[tokio::test]
+async fn a_disk_that_was_away_brings_its_segments_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let media = dir.path().join("media");
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(2, 2).close();
+    let path = segment.write(&media);
+    rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    let missing = segment_states(&waiting(&index).await)[&segment.id].clone();
+    assert_eq!(missing.1.deleted_by, "file missing");
+    index.forget(NOW).await.unwrap();
+    std::fs::rename(&elsewhere, &path).unwrap();
+    rescan(&index, &media, OTHER_RUN()).await.unwrap();
+    assert!(path.exists(), "a file nobody here deleted is never unlinked");
+    let back = segment_states(&waiting(&index).await)[&segment.id].clone();
+    assert_eq!((back.1.deleted_by.as_str(), back.1.fragment_count, back.1.closed), ("", 2, true));
+    assert!(back.0 > missing.0, "the hub takes the higher revision");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_makes_nothing_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(1, 1).close();
+    let path = segment.write(dir.path());
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    let stream_folder = path.parent().unwrap().parent().unwrap().to_owned();
+    std::fs::rename(&stream_folder, dir.path().join("elsewhere")).unwrap();
+    std::fs::write(&stream_folder, b"in its place").unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().missing, 0);
+    std::fs::remove_file(&stream_folder).unwrap();
+    std::fs::create_dir(&stream_folder).unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().missing, 1, "an empty one does");
+}
+
+#[tokio::test]
+async fn a_segment_that_was_closed_stays_closed_whatever_is_told_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0);
+    take(&index, vec![opened(&segment, dir.path()), grew(&segment, 3, true)], 0).await;
+    take(&index, vec![grew(&segment, 3, false)], 60).await;
+    assert!(index.segment(segment.id).await.unwrap().unwrap().closed);
 }
 
 proptest! {

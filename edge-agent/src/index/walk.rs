@@ -1,5 +1,6 @@
 //! Reading segment files, without any key: also one that is being written, and one that was torn.
 
+use crate::record::segment::Signed;
 use bytes::Bytes;
 use campanile_proto::ids::{BootId, CameraId, ObjectId, RunId, SegmentId};
 use campanile_proto::kind::Kind;
@@ -71,6 +72,8 @@ pub struct Walk {
     pub file_bytes: u64,
     pub link: Link,
     pub footer: bool,
+    /// What the footer vouches for.
+    pub signed: Option<Signed>,
     /// What stands behind `good_bytes`, if anything.
     pub damage: Option<DamagedRecord>,
     pub index: Vec<IndexAt>,
@@ -229,6 +232,7 @@ fn begin(reader: &Reader) -> Result<Walk, WalkError> {
         file_bytes: reader.len()?,
         link: record.link,
         footer: false,
+        signed: None,
         damage: None,
         index: Vec::new(),
     })
@@ -247,6 +251,7 @@ fn step(reader: &Reader, found: &mut Walk, depth: Depth) -> Result<bool, WalkErr
             let footer = SegmentFooter::decode(entry.header.clone()).map_err(unreadable)?;
             found.end = footer.closed.unwrap_or(found.end.clone());
             found.footer = true;
+            found.signed = Some(Signed { last_link: footer.last_link, edge_signature: footer.edge_signature });
         }
         kind @ (RecordKind::Fragment | RecordKind::Index) => {
             let header = RecordHeader::decode(entry.header.clone()).map_err(unreadable)?;

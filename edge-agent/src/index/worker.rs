@@ -2,34 +2,72 @@
 
 use super::objects::Object;
 use super::offers::{self, Waiting};
-use super::segments::{self, SegmentRow, Throttle};
+use super::open::{is_damage, open_connection, set_aside};
+use super::segments::{self, Grown, SegmentRow, Throttle};
 use super::walk::Walk;
 use super::{IndexError, failed, objects};
 use crate::facts::Fact;
 use campanile_proto::edge::v1::{EdgeHealth, SequenceRange};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId, SegmentId};
+use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime};
-use campanile_proto::types::v1::{Anchor, Stream};
-use rusqlite::{Connection, OptionalExtension};
+use campanile_proto::types::v1::{Anchor, Instant, Stream};
+use rusqlite::Connection;
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-const SCHEMA: &str = include_str!("schema.sql");
-/// Version of `schema.sql`.
-const VERSION: i64 = 1;
-/// Statements that lead from version n + 1 to n + 2.
-const UPGRADES: [&str; VERSION as usize - 1] = [];
 /// Requests waiting for the thread; whoever finds no place waits.
 const QUEUE: usize = 256;
+
+/// Before a damaged database is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut Owner) + Send>;
 
 /// What the thread owns.
 struct Owner {
+    path: PathBuf,
     connection: Connection,
     throttle: Throttle,
     offered: watch::Sender<u64>,
+    epoch: watch::Sender<Epoch>,
+    /// A job met damage: the database is made anew before the next one.
+    damaged: bool,
+}
+
+impl Owner {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.blocking_recv() {
+            // One job's panic is its caller's; what it began was rolled back.
+            if catch_unwind(AssertUnwindSafe(|| job(&mut self))).is_err() {
+                tracing::error!("a job of the index panicked");
+            }
+            while self.damaged {
+                match self.make_anew() {
+                    Ok(()) => self.damaged = false,
+                    Err(error) => {
+                        tracing::error!(error = %Chain(&error), "the damaged index cannot be made anew yet");
+                        std::thread::sleep(AGAIN);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Media is the truth: what can be found there is found again by the next walk.
+    fn make_anew(&mut self) -> Result<(), IndexError> {
+        if self.path.exists() {
+            set_aside(&self.path)?;
+        }
+        let (connection, epoch) = open_connection(&self.path)?;
+        (self.connection, self.throttle) = (connection, Throttle::default());
+        self.epoch.send_replace(epoch);
+        self.offered.send_modify(|count| *count += 1);
+        Ok(())
+    }
 }
 
 /// Handle to the index; cheap to clone. The thread ends when the last handle is gone.
@@ -37,7 +75,7 @@ struct Owner {
 pub struct Index {
     jobs: mpsc::Sender<Job>,
     offered: watch::Receiver<u64>,
-    epoch: Epoch,
+    epoch: watch::Receiver<Epoch>,
 }
 
 /// How far the outbox is.
@@ -61,22 +99,28 @@ impl Index {
             }
             other => other?,
         };
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        let (sender, offered) = watch::channel(0);
-        let mut owner = Owner { connection, throttle: Throttle::default(), offered: sender };
-        std::thread::Builder::new()
-            .name("index".into())
-            .spawn(move || {
-                while let Some(job) = queue.blocking_recv() {
-                    job(&mut owner);
-                }
-            })
-            .map_err(IndexError::Spawn)?;
+        let (jobs, queue) = mpsc::channel::<Job>(QUEUE);
+        let ((offered_to, offered), (epoch_to, epoch)) = (watch::channel(0), watch::channel(epoch));
+        let owner = Owner {
+            path: path.to_owned(),
+            connection,
+            throttle: Throttle::default(),
+            offered: offered_to,
+            epoch: epoch_to,
+            damaged: false,
+        };
+        std::thread::Builder::new().name("index".into()).spawn(move || owner.run(queue)).map_err(IndexError::Spawn)?;
         Ok(Self { jobs, offered, epoch })
     }
 
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        *self.epoch.borrow()
+    }
+
+    /// Changes when the database was damaged and made anew: what is shown is to be told again, and the media folder
+    /// to be walked.
+    pub fn epochs(&self) -> watch::Receiver<Epoch> {
+        self.epoch.clone()
     }
 
     /// Changes whenever something new waits for the hub.
@@ -84,28 +128,17 @@ impl Index {
         self.offered.clone()
     }
 
-    /// Takes facts in one durable step.
-    pub async fn take(&self, facts: Vec<Fact>, utc: WallTime, mono: MonoTime) -> Result<(), IndexError> {
+    /// Takes facts in one durable step; those that cannot be read are left out and counted.
+    pub async fn take(&self, facts: Vec<Fact>, utc: WallTime, mono: MonoTime) -> Result<usize, IndexError> {
         self.change("take facts", move |c, throttle| {
-            facts.into_iter().try_for_each(|fact| match fact {
-                Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
-                    segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
+            let mut unreadable = 0;
+            for fact in facts {
+                match take_one(c, throttle, fact, utc, mono) {
+                    Err(IndexError::Damaged { .. }) => unreadable += 1,
+                    other => other?,
                 }
-                Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed } => {
-                    if throttle.passes(segment, mono, closed) {
-                        segments::grew(c, segment, &start, &end, fragment_count, size_bytes, &newest_link, closed)
-                    } else {
-                        Ok(())
-                    }
-                }
-                Fact::IndexRecord { segment, offset, object, revision, .. } => {
-                    offers::offer_record(c, segment, offset, object, revision, utc.0)
-                }
-                Fact::Camera(state) => objects::put_camera(c, &state, utc),
-                Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
-                Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
-                Fact::AnalyseRestarted(_) => Ok(()),
-            })
+            }
+            Ok(unreadable)
         })
         .await
     }
@@ -116,6 +149,11 @@ impl Index {
             objects::put(c, object, &Object::health(&health), utc)
         })
         .await
+    }
+
+    /// Ends the gaps that went on when the last run ended: that run is over, and says no more of them.
+    pub async fn end_gaps(&self, alive: Option<Instant>, utc: WallTime) -> Result<usize, IndexError> {
+        self.change("end gaps", move |c, _| objects::end_gaps(c, alive.as_ref(), utc)).await
     }
 
     /// Reports to send next, best first, none of `except`; at most `limit`.
@@ -149,7 +187,7 @@ impl Index {
         ranges: Vec<SequenceRange>,
         reports: Option<u64>,
     ) -> Result<usize, IndexError> {
-        if epoch != self.epoch {
+        if epoch != self.epoch() {
             return Ok(0);
         }
         self.change("acknowledge", move |c, _| {
@@ -199,11 +237,16 @@ impl Index {
         self.change("delete a segment", move |c, _| segments::delete(c, id, rule)).await
     }
 
+    /// A segment that was thought to be missing is there again.
+    pub async fn revive_segment(&self, id: SegmentId) -> Result<(), IndexError> {
+        self.change("take a segment back", move |c, _| segments::revive(c, id)).await
+    }
+
     /// Drops rows that nobody will ask for: deleted segments whose deletion the hub knows, and objects from
     /// before `before`, unless they still wait.
     pub async fn forget(&self, before: WallTime) -> Result<(), IndexError> {
         self.change("forget old rows", move |c, _| {
-            segments::forget(c)?;
+            segments::forget(c, before)?;
             objects::forget(c, before)
         })
         .await
@@ -245,6 +288,15 @@ impl Index {
         .await
     }
 
+    /// Runs on the thread, for tests that spoil something.
+    #[cfg(test)]
+    pub(super) async fn with<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        self.ask(move |owner| work(&owner.connection)).await
+    }
+
     async fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Owner) -> Result<R, IndexError> + Send + 'static,
@@ -252,62 +304,42 @@ impl Index {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |owner| {
             // Whoever asked may be gone; the work is done all the same.
-            let _ = reply.send(work(owner));
+            let result = work(owner);
+            owner.damaged |= result.as_ref().is_err_and(is_damage);
+            let _ = reply.send(result);
         });
         self.jobs.send(job).await.map_err(|_| IndexError::Closed)?;
         answer.await.map_err(|_| IndexError::Closed)?
     }
 }
 
-/// WAL: the uplink reads while facts are written. FULL: a sequence must be on disk before the hub sees it, or a
-/// power cut would use it twice and the hub take this box for a copy of itself. Facts come in batches, so this is
-/// a few flushes a second.
-fn open_connection(path: &Path) -> Result<(Connection, Epoch), IndexError> {
-    let open = |source| IndexError::Open { path: path.to_owned(), source };
-    let mut connection = Connection::open(path).map_err(open)?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(open)?;
-    connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
-    connection.pragma_update(None, "temp_store", "MEMORY").map_err(open)?;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
-    if found > VERSION {
-        return Err(IndexError::TooNew { path: path.to_owned(), found, known: VERSION });
-    }
-    let transaction = connection.transaction().map_err(open)?;
-    if found == 0 {
-        transaction.execute_batch(SCHEMA).map_err(open)?;
-    }
-    for step in UPGRADES.iter().skip(usize::try_from(found - 1).unwrap_or(UPGRADES.len())) {
-        transaction.execute_batch(step).map_err(open)?;
-    }
-    transaction.pragma_update(None, "user_version", VERSION).map_err(open)?;
-    let known: Option<[u8; 16]> =
-        transaction.query_row("SELECT epoch FROM epoch", [], |row| row.get(0)).optional().map_err(open)?;
-    let epoch = match known {
-        Some(bytes) => Epoch::from_u128(u128::from_be_bytes(bytes)),
-        None => {
-            let epoch = Epoch::random();
-            let insert = "INSERT INTO epoch (one, epoch) VALUES (1, ?1)";
-            transaction.execute(insert, [epoch.as_bytes()]).map_err(open)?;
-            epoch
+fn take_one(
+    c: &Connection,
+    throttle: &mut Throttle,
+    fact: Fact,
+    utc: WallTime,
+    mono: MonoTime,
+) -> Result<(), IndexError> {
+    match fact {
+        Fact::SegmentOpened { segment, camera, stream, path, header, wrapped_key } => {
+            segments::opened(c, segment, camera, stream, &path, &header, &wrapped_key)
         }
-    };
-    transaction.commit().map_err(open)?;
-    Ok((connection, epoch))
-}
-
-fn is_damage(error: &IndexError) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error, IndexError::Open { source, .. }
-        if matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)))
-}
-
-fn set_aside(path: &Path) -> Result<(), IndexError> {
-    let aside = path.with_extension("damaged");
-    tracing::error!(path = %path.display(), aside = %aside.display(), "the index is damaged and is made anew");
-    for suffix in ["-wal", "-shm"] {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(suffix);
-        let _ = std::fs::remove_file(PathBuf::from(beside));
+        Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed, signed } => {
+            if throttle.passes(segment, mono, closed) {
+                let (link, signed) = (newest_link.as_slice(), signed.as_ref());
+                let grown =
+                    Grown { start: &start, end: &end, fragments: fragment_count, size_bytes, link, closed, signed };
+                segments::grew(c, segment, &grown)
+            } else {
+                Ok(())
+            }
+        }
+        Fact::IndexRecord { segment, offset, object, revision, .. } => {
+            offers::offer_record(c, segment, offset, object, revision, utc.0)
+        }
+        Fact::Camera(state) => objects::put_camera(c, &state, utc),
+        Fact::Gap { object, gap } => objects::put_gap(c, object, &gap, utc),
+        Fact::Anchor(anchor) => objects::put_anchor(c, &anchor),
+        Fact::AnalyseRestarted(_) => Ok(()),
     }
-    std::fs::rename(path, &aside).map_err(|source| IndexError::SetAside { path: aside, source })
 }

@@ -25,6 +25,9 @@ pub struct RawUnit<T> {
 pub struct Depayloader<T> {
     codec: Codec,
     unit: Option<Open<T>>,
+    /// NAL units of a time stamp of their own, without a picture: parameter sets, messages, delimiters. They belong
+    /// to the picture that follows.
+    carried: Option<Carried<T>>,
     fragment: Option<BytesMut>,
     last_sequence: Option<u16>,
     last_finished: Option<u32>,
@@ -32,6 +35,12 @@ pub struct Depayloader<T> {
     markers_lie: bool,
     /// Packets that were missing, and NAL units left out.
     pub lost: u64,
+}
+
+struct Carried<T> {
+    data: BytesMut,
+    nals: usize,
+    tag: T,
 }
 
 struct Open<T> {
@@ -48,6 +57,7 @@ impl<T> Depayloader<T> {
         Self {
             codec,
             unit: None,
+            carried: None,
             fragment: None,
             last_sequence: None,
             last_finished: None,
@@ -59,8 +69,9 @@ impl<T> Depayloader<T> {
     /// Takes one packet; `tag` is called for the first of a unit. Gives the units it completes, in order.
     pub fn push(&mut self, packet: &Packet, tag: impl FnOnce() -> T, out: &mut Vec<RawUnit<T>>) {
         let expected = self.last_sequence.map(|last| last.wrapping_add(1));
-        if expected.is_some_and(|expected| expected != packet.sequence) {
-            self.lost += 1;
+        if let Some(missing) = expected.map(|expected| packet.sequence.wrapping_sub(expected)).filter(|n| *n != 0) {
+            // Numbers that go back were reordered or begun anew: how many are missing is not known.
+            self.lost += if missing < 1 << 15 { u64::from(missing) } else { 1 };
             self.fragment = None;
         }
         self.last_sequence = Some(packet.sequence);
@@ -71,15 +82,10 @@ impl<T> Depayloader<T> {
             self.markers_lie = true;
         }
         if self.unit.is_none() {
-            let unit = Open {
-                data: BytesMut::new(),
-                timestamp: packet.timestamp,
-                nals: 0,
-                key: false,
-                picture: false,
-                tag: tag(),
-            };
-            self.unit = Some(unit);
+            let Carried { data, nals, tag } =
+                self.carried.take().unwrap_or_else(|| Carried { data: BytesMut::new(), nals: 0, tag: tag() });
+            let timestamp = packet.timestamp;
+            self.unit = Some(Open { data, timestamp, nals, key: false, picture: false, tag });
         }
         match self.codec {
             Codec::H264 => self.h264(packet.payload),
@@ -94,8 +100,11 @@ impl<T> Depayloader<T> {
         self.fragment = None;
         let Some(unit) = self.unit.take() else { return };
         self.last_finished = Some(unit.timestamp);
-        if unit.picture {
-            out.push(RawUnit { data: unit.data.freeze(), timestamp: unit.timestamp, key: unit.key, tag: unit.tag });
+        let Open { data, timestamp, nals, key, picture, tag } = unit;
+        if picture {
+            out.push(RawUnit { data: data.freeze(), timestamp, key, tag });
+        } else if nals > 0 {
+            self.carried = Some(Carried { data, nals, tag });
         }
     }
 
@@ -223,6 +232,23 @@ mod tests {
         let nals: Vec<Vec<&[u8]>> = units.iter().map(|u| nal_units(&u.data).collect()).collect();
         assert_eq!(nals, [vec![&[0x67, 1][..], &[0x68, 2], &[0x06, 5, 5], &[0x65, 1, 2, 3]], vec![&[0x41, 9]]]);
         assert_eq!((units[0].key, units[1].key, units[0].tag, units[1].tag), (true, false, 1, 5));
+    }
+
+    #[test]
+    fn parameter_sets_and_messages_with_a_time_of_their_own_go_before_the_next_picture() {
+        let units = run(
+            Codec::H264,
+            &[
+                packet(1, 10, true, &[0x67, 1]),
+                packet(2, 11, true, &[0x68, 2]),
+                packet(3, 20, false, &[0x06, 3]),
+                packet(4, 20, true, &[0x65, 4]),
+                packet(5, 30, true, &[0x41, 5]),
+            ],
+        );
+        let nals: Vec<Vec<&[u8]>> = units.iter().map(|u| nal_units(&u.data).collect()).collect();
+        assert_eq!(nals, [vec![&[0x67, 1][..], &[0x68, 2], &[0x06, 3], &[0x65, 4]], vec![&[0x41, 5]]]);
+        assert_eq!((units[0].timestamp, units[0].key, units[0].tag), (20, true, 1), "timed by its picture");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Jitter a camera's network may show over UDP.
 const LATENCY_MS: u32 = 200;
@@ -42,13 +42,25 @@ fn element(name: &str) -> Result<gst::Element, SourceError> {
 }
 
 /// A pipeline that stops when dropped, off the caller's thread: closing a dead camera can take seconds.
-struct Running(gst::Pipeline);
+struct Running {
+    pipeline: gst::Pipeline,
+    /// Dropped once it stands still.
+    closed: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+impl Running {
+    fn new(pipeline: gst::Pipeline) -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { pipeline, closed: Arc::new(Mutex::new(Some(sender))) }, receiver)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let pipeline = self.0.clone();
+        let (pipeline, closed) = (self.pipeline.clone(), self.closed.clone());
         let stop = move || {
             let _ = pipeline.set_state(gst::State::Null);
+            drop(closed.lock().unwrap_or_else(PoisonError::into_inner).take());
         };
         if std::thread::Builder::new().name("close-stream".into()).spawn(stop.clone()).is_err() {
             stop();
@@ -78,9 +90,10 @@ impl Opener for RtspOpener {
         choose_streams(&source, &outlet);
         link_video(&pipeline, &source, &outlet);
         watch_bus(&pipeline, &outlet);
-        let running = Running(pipeline);
-        running.0.set_state(gst::State::Playing).map_err(|_| SourceError::Unreachable("refused at once".into()))?;
-        Ok(Source::new(items, running))
+        let (running, closed) = Running::new(pipeline);
+        let playing = running.pipeline.set_state(gst::State::Playing);
+        playing.map_err(|_| SourceError::Unreachable("refused at once".into()))?;
+        Ok(Source::new(items, running).watched(outlet.losses(), outlet.waiting(), closed))
     }
 }
 
@@ -227,23 +240,42 @@ pub struct Decoder {
     source: gst_app::AppSrc,
     pictures: std_mpsc::Receiver<Picture>,
     failed: Arc<AtomicBool>,
-    _running: Running,
+    running: Running,
 }
 
-impl Decoder {
-    pub fn new(format: &StreamFormat) -> Result<Self, SourceError> {
-        initialise()?;
-        let pipeline = gst::Pipeline::new();
-        let (media, stream, parser, decoder) = match format.codec {
-            Codec::H264 => ("video/x-h264", "avc", "h264parse", "avdec_h264"),
-            Codec::H265 => ("video/x-h265", "hvc1", "h265parse", "avdec_h265"),
+/// A decoder whose plugins are loaded and that has seen no byte of a camera.
+pub struct IdleDecoder(Decoder);
+
+impl IdleDecoder {
+    /// Tells it what comes, and starts it.
+    pub fn begin(self, format: &StreamFormat) -> Result<Decoder, SourceError> {
+        let Self(decoder) = self;
+        let (media, stream) = match format.codec {
+            Codec::H264 => ("video/x-h264", "avc"),
+            Codec::H265 => ("video/x-h265", "hvc1"),
         };
         let caps = gst::Caps::builder(media)
             .field("stream-format", stream)
             .field("alignment", "au")
             .field("codec_data", gst::Buffer::from_slice(format.decoder_configuration.clone()))
             .build();
-        let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).is_live(true).block(true).build();
+        decoder.source.set_caps(Some(&caps));
+        let playing = decoder.running.pipeline.set_state(gst::State::Playing);
+        playing.map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
+        Ok(decoder)
+    }
+}
+
+impl Decoder {
+    /// Loads what `format` needs: of it only the codec and the size are looked at.
+    pub fn load(format: &StreamFormat) -> Result<IdleDecoder, SourceError> {
+        initialise()?;
+        let pipeline = gst::Pipeline::new();
+        let (parser, decoder) = match format.codec {
+            Codec::H264 => ("h264parse", "avdec_h264"),
+            Codec::H265 => ("h265parse", "avdec_h265"),
+        };
+        let source = gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).block(true).build();
         source.set_max_bytes(QUEUE_BYTES);
         let (parser, decoder, convert) = (element(parser)?, element(decoder)?, element("videoconvertscale")?);
         decoder.set_property("max-threads", 1i32);
@@ -271,12 +303,10 @@ impl Decoder {
                 gst::BusSyncReply::Drop
             });
         }
-        let running = Running(pipeline);
-        running
-            .0
-            .set_state(gst::State::Playing)
-            .map_err(|_| SourceError::Machine("the decoder does not start".into()))?;
-        Ok(Self { source, pictures, failed, _running: running })
+        let (running, _) = Running::new(pipeline);
+        let ready = running.pipeline.set_state(gst::State::Ready);
+        ready.map_err(|_| SourceError::Machine("the decoder does not get ready".into()))?;
+        Ok(IdleDecoder(Self { source, pictures, failed, running }))
     }
 
     /// Waits while the decoder has enough; false when it failed for good.
@@ -342,7 +372,7 @@ fn picture(sample: &gst::Sample) -> Option<Picture> {
     let planes = buffer.map_readable().ok()?.to_vec();
     // Layout of I420 in system memory: GstVideoInfo rounds strides up to 4 bytes and rows to 2.
     let (stride, half) = (width.next_multiple_of(4), width.div_ceil(2).next_multiple_of(4));
-    let (rows, half_rows) = (height.next_multiple_of(2), height.next_multiple_of(2) / 2);
+    let (rows, half_rows) = (height.next_multiple_of(2), height.div_ceil(2));
     let offsets = [0, stride * rows, stride * rows + half * half_rows];
     (planes.len() >= offsets[2] + half * half_rows).then_some(Picture {
         pts_90k,

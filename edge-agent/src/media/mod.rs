@@ -5,6 +5,7 @@
 //! Invariant: only `gst.rs` names GStreamer; what leaves this folder are plain owned values.
 
 pub mod bits;
+pub mod budget;
 pub mod depay;
 pub mod gst;
 pub mod outlet;
@@ -12,6 +13,7 @@ pub mod parameters;
 pub mod rtp;
 pub mod stamp;
 
+use self::budget::Budget;
 use crate::config::{Secret, Transport};
 use bytes::Bytes;
 use campanile_proto::edge::v1::CameraCondition;
@@ -19,10 +21,17 @@ use campanile_proto::kind::Kind;
 use campanile_proto::types::v1::{self, Instant};
 use std::any::Any;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 /// RTP video clock and stored timescale (RFC 6184 section 8.2.1, RFC 7798 section 7.1).
 pub const TICKS_PER_SECOND: i64 = 90_000;
+
+/// Units that wait for the recorder: 8 s of 32 Mbit/s.
+pub const MAX_WAITING_BYTES: usize = 32 << 20;
+/// A camera that is there answers a TEARDOWN at once.
+const CLOSING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -72,6 +81,20 @@ pub enum Item {
     /// Holds for the units that follow; always before the first.
     Format(Arc<StreamFormat>),
     Unit(AccessUnit),
+    /// Pictures of this time arrived and found no place; always before a key frame.
+    Lost {
+        from: Instant,
+        to: Instant,
+    },
+}
+
+/// What a connection lost so far.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// RTP packets that never came, and NAL units left out for it.
+    pub packets: AtomicU64,
+    /// Units that arrived and found no place.
+    pub pictures: AtomicU64,
 }
 
 /// Why a source ended. `Display` is a sentence for the installer and holds no secret.
@@ -123,13 +146,32 @@ pub struct Address {
 /// An open stream; dropping it closes it.
 pub struct Source {
     pub items: mpsc::Receiver<Result<Item, SourceError>>,
-    _open: Box<dyn Any + Send>,
+    pub losses: Arc<Losses>,
+    /// Of the bytes in `items`: given back by whoever takes them.
+    pub waiting: Arc<Budget>,
+    open: Box<dyn Any + Send>,
+    closed: Option<oneshot::Receiver<()>>,
 }
 
 impl Source {
     /// `open` keeps the stream open until it is dropped.
     pub fn new(items: mpsc::Receiver<Result<Item, SourceError>>, open: impl Any + Send) -> Self {
-        Self { items, _open: Box::new(open) }
+        let waiting = Arc::new(Budget::new(MAX_WAITING_BYTES));
+        Self { items, losses: Arc::default(), waiting, open: Box::new(open), closed: None }
+    }
+
+    /// As `new`, with what it counts, and told when it is closed: the other end of `closed` is dropped then.
+    pub fn watched(self, losses: Arc<Losses>, waiting: Arc<Budget>, closed: oneshot::Receiver<()>) -> Self {
+        Self { losses, waiting, closed: Some(closed), ..self }
+    }
+
+    /// Closes the stream and waits for that, a while: a camera that serves one client at a time refuses the next
+    /// connection before it has heard the end of this one.
+    pub async fn close(self) {
+        drop((self.open, self.items));
+        if let Some(closed) = self.closed {
+            let _ = tokio::time::timeout(CLOSING, closed).await;
+        }
     }
 }
 

@@ -35,9 +35,22 @@ impl ParameterSets {
         Self { codec, sets: BTreeMap::new() }
     }
 
-    /// Takes the parameter sets among a unit's NAL units; true when one is new or differs.
-    pub fn collect(&mut self, data: &[u8]) -> bool {
-        nal_units(data).fold(false, |changed, nal| self.offer(nal) || changed)
+    /// Takes the parameter sets among a unit's NAL units; true when one is new or differs. A key picture that brings
+    /// sets of a type brings all of that type: those it does not repeat were another stream's.
+    pub fn collect(&mut self, data: &[u8], key: bool) -> bool {
+        let before = key.then(|| self.sets.clone());
+        let mut brought = Vec::new();
+        let mut changed = false;
+        for nal in nal_units(data) {
+            changed |= self.offer(nal);
+            brought.extend(identify(self.codec, nal));
+        }
+        if let Some(before) = before.filter(|_| changed) {
+            let of_brought_type = |kind: u8| brought.iter().any(|(k, _)| *k == kind);
+            self.sets.retain(|set, _| !of_brought_type(set.0) || brought.contains(set));
+            changed = self.sets != before;
+        }
+        changed
     }
 
     /// Takes one NAL unit; true when it is a parameter set that is new or differs.
@@ -330,6 +343,42 @@ mod tests {
         assert_eq!((record.chroma_format_idc, record.bit_depth_luma_minus8), (1, 0));
         let arrays: Vec<_> = record.arrays.iter().map(|a| (a.nal_unit_type, a.nalus.len())).collect();
         assert_eq!(arrays, [(32, 1), (33, 1), (34, 1)]);
+    }
+
+    #[test]
+    fn sets_of_another_resolution_take_the_place_of_the_old_ones_whatever_their_ids() {
+        let unit = |sets: &[Vec<u8>]| -> Vec<u8> {
+            sets.iter().flat_map(|set| [&(set.len() as u32).to_be_bytes()[..], set].concat()).collect()
+        };
+        // x264's sets of 640x360; ids 1 in place of 0.
+        let with_id_1 = |text: &str, at: usize| {
+            let mut set = bytes(text);
+            // ue(v) of 0 is the bit 1; of 1 it is 010: shifts the rest by two bits.
+            let tail = &set[at..];
+            let bits: String = tail.iter().map(|byte| format!("{byte:08b}")).collect();
+            let shifted = format!("010{}", &bits[1..]);
+            let padded = format!("{shifted:0<width$}", width = shifted.len().div_ceil(8) * 8);
+            let tail: Vec<u8> = padded
+                .as_bytes()
+                .chunks(8)
+                .map(|b| u8::from_str_radix(std::str::from_utf8(b).unwrap(), 2).unwrap())
+                .collect();
+            set.truncate(at);
+            set.extend(tail);
+            set
+        };
+        let (other_sps, other_pps) = (with_id_1(H264[0], 4), with_id_1(H264[1], 1));
+        let mut sets = ParameterSets::new(Codec::H264);
+        assert!(sets.collect(&unit(&[bytes(H264[0]), bytes(H264[1])]), true));
+        assert!(sets.collect(&unit(&[other_sps.clone(), other_pps.clone()]), true));
+        let format = sets.format().unwrap();
+        let record = Avcc::decode_body(&mut format.decoder_configuration.as_ref()).unwrap();
+        assert_eq!((record.sequence_parameter_sets, record.picture_parameter_sets), (vec![other_sps], vec![other_pps]));
+        assert!(!sets.collect(&unit(&[]), true), "a key picture without sets changes nothing");
+        assert!(
+            sets.collect(&unit(&[bytes(H264[1])]), false) && sets.of_type(8).len() == 2,
+            "between key pictures they add up"
+        );
     }
 
     proptest! {

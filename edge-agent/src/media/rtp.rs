@@ -7,6 +7,9 @@ use super::outlet::to_90k;
 const MAX_DRIFT_90K: i64 = 10 * TICKS_PER_SECOND;
 /// Reordered pictures go back less than this; a clock that goes back further was set.
 const MAX_BACK_90K: i64 = TICKS_PER_SECOND;
+/// A time line that is this far from arrival, for longer than a network stalls, is not the time of the pictures.
+const MAX_STRAY_90K: i64 = 2 * TICKS_PER_SECOND;
+const STRAYS_AFTER_US: i64 = 5_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
@@ -48,6 +51,18 @@ impl<'a> Packet<'a> {
 #[derive(Debug, Default)]
 pub struct TimeLine {
     last: Option<Last>,
+    /// Presentation and arrival of the first unit since the line began.
+    base: Option<(i64, i64)>,
+    /// Arrival since when it strays.
+    strays_since_us: Option<i64>,
+}
+
+/// Where a unit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    pub pts_90k: i64,
+    /// The line is to begin again where decoding can.
+    pub strays: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +74,7 @@ struct Last {
 
 impl TimeLine {
     /// Presentation time of a unit with this timestamp that arrived at this monotonic time.
-    pub fn place(&mut self, timestamp: u32, arrival_us: i64, clock_rate: u32) -> i64 {
+    pub fn place(&mut self, timestamp: u32, arrival_us: i64, clock_rate: u32) -> Placed {
         let pts_90k = match &self.last {
             None => 0,
             Some(last) => {
@@ -71,7 +86,21 @@ impl TimeLine {
             }
         };
         self.last = Some(Last { timestamp, pts_90k, arrival_us });
-        pts_90k
+        let (base_90k, base_us) = *self.base.get_or_insert((pts_90k, arrival_us));
+        let by_arrival = (arrival_us - base_us).saturating_mul(TICKS_PER_SECOND) / 1_000_000;
+        if (pts_90k - base_90k - by_arrival).abs() <= MAX_STRAY_90K {
+            self.strays_since_us = None;
+        } else {
+            self.strays_since_us.get_or_insert(arrival_us);
+        }
+        let strays = self.strays_since_us.is_some_and(|since| arrival_us - since >= STRAYS_AFTER_US);
+        Placed { pts_90k, strays }
+    }
+
+    /// A new run begins with the unit that was placed last.
+    pub fn begin_again(&mut self) {
+        self.base = self.last.as_ref().map(|last| (last.pts_90k, last.arrival_us));
+        self.strays_since_us = None;
     }
 }
 
@@ -85,8 +114,8 @@ mod tests {
         let mut line = TimeLine::default();
         let start = u32::MAX - 3_599;
         for frame in 0..100u32 {
-            let pts = line.place(start.wrapping_add(frame * 3_600), i64::from(frame) * 40_000, 90_000);
-            assert_eq!(pts, i64::from(frame) * 3_600);
+            let placed = line.place(start.wrapping_add(frame * 3_600), i64::from(frame) * 40_000, 90_000);
+            assert_eq!(placed, Placed { pts_90k: i64::from(frame) * 3_600, strays: false });
         }
     }
 
@@ -94,9 +123,20 @@ mod tests {
     fn a_clock_that_jumps_is_followed_by_arrival() {
         let mut line = TimeLine::default();
         line.place(1_000, 0, 90_000);
-        assert_eq!(line.place(900_000_000, 40_000, 90_000), 3_600);
-        assert_eq!(line.place(900_003_600, 80_000, 90_000), 7_200);
-        assert_eq!(line.place(5, 120_000, 90_000), 10_800);
+        assert_eq!(line.place(900_000_000, 40_000, 90_000).pts_90k, 3_600);
+        assert_eq!(line.place(900_003_600, 80_000, 90_000).pts_90k, 7_200);
+        assert_eq!(line.place(5, 120_000, 90_000).pts_90k, 10_800);
+    }
+
+    #[test]
+    fn a_stall_and_the_burst_behind_it_do_not_end_a_run() {
+        let mut line = TimeLine::default();
+        for frame in 0..500u32 {
+            // Held back for four seconds, then all at once.
+            let sent = i64::from(frame) * 40_000;
+            let arrival = if (100..200).contains(&frame) { sent.max(8_000_000) } else { sent };
+            assert!(!line.place(frame * 3_600, arrival, 90_000).strays, "frame {frame}");
+        }
     }
 
     #[test]
@@ -116,6 +156,30 @@ mod tests {
         }
 
         #[test]
+        fn a_camera_whose_clock_runs_wrong_never_strays_far_within_a_run(
+            speed_percent in 20i64..400, gop in 1usize..50, frames in 100usize..3_000
+        ) {
+            let (mut line, mut base) = (TimeLine::default(), (0, 0));
+            let mut wanted = false;
+            for frame in 0..frames {
+                let arrival = frame as i64 * 40_000;
+                let stamp = (frame as i64 * 36 * speed_percent) as u32;
+                let placed = line.place(stamp, arrival, 90_000);
+                if frame == 0 || wanted && frame % gop == 0 {
+                    line.begin_again();
+                    base = (placed.pts_90k, arrival);
+                    wanted = false;
+                } else {
+                    wanted |= placed.strays;
+                }
+                let off = placed.pts_90k - base.0 - (arrival - base.1) * 9 / 100;
+                // Two seconds, what is added while it is watched for five, and a group.
+                let while_watched = (5_100_000 + gop as i64 * 40_000) * 9 / 100 * (speed_percent - 100).abs() / 100;
+                prop_assert!(off.abs() <= MAX_STRAY_90K + while_watched + 3_600 * 4, "{off} at frame {frame}");
+            }
+        }
+
+        #[test]
         fn any_timestamps_give_a_line_within_drift_of_arrival(
             stamps in proptest::collection::vec((any::<u32>(), 0i64..10_000_000), 1..50)
         ) {
@@ -123,7 +187,7 @@ mod tests {
             let (mut arrival, mut last, mut last_arrival) = (0, None::<i64>, 0);
             for (stamp, step) in stamps {
                 arrival += step;
-                let pts = line.place(stamp, arrival, 90_000);
+                let pts = line.place(stamp, arrival, 90_000).pts_90k;
                 if let Some(last) = last {
                     let passed = (arrival - last_arrival) * 9 / 100;
                     prop_assert!((pts - last - passed).abs() <= MAX_DRIFT_90K + 1);

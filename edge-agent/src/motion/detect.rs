@@ -33,8 +33,9 @@ const LEAST_PIXELS_ALONE: u8 = 11;
 const LIGHT_SHARE: f32 = 0.5;
 /// After light changed nothing is said for this long, while the background is learnt anew.
 const SETTLE_S: f32 = 1.5;
-/// Pictures further apart than this say nothing of motion between them.
-const MAX_STEP_S: f32 = 10.0;
+/// Pictures further apart than this say nothing of motion between them. Key frames of cameras that save bits come
+/// every half minute.
+const MAX_STEP_S: f32 = 60.0;
 
 /// What was seen in one picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

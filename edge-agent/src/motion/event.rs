@@ -3,7 +3,7 @@
 use super::detect::Seen;
 use campanile_proto::grid::{COLUMNS, CellSet, ROWS};
 use campanile_proto::ids::EventId;
-use campanile_proto::time::MICROS_PER_SECOND;
+use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Box as Region, Instant};
 
 /// Moving cells of a picture that count; the detector leaves lone weak cells out already.
@@ -11,8 +11,12 @@ const LEAST_CELLS: usize = 1;
 /// Of the last pictures looked at, so many must move: one picture alone is a flash.
 const WINDOW: u32 = 4;
 const LEAST_OF_WINDOW: u32 = 3;
-/// An event is over when nothing moved for this long.
+/// Key frames alone come seconds apart: whoever walks by is in one or two of them.
+const SPARSE_US: i64 = MICROS_PER_SECOND / 2;
+const LEAST_OF_SPARSE: u32 = 1;
+/// An event is over when nothing moved for this long, and for this many pictures.
 const QUIET_US: i64 = 3 * MICROS_PER_SECOND;
+const QUIET_PICTURES: i64 = 3;
 /// A street that never rests gives events of this length.
 const LONGEST_US: i64 = 120 * MICROS_PER_SECOND;
 /// While it goes on it is told at most this often.
@@ -43,11 +47,20 @@ pub struct Episodes {
     candidate: Option<(Instant, CellSet, u32)>,
     open: Option<Episode>,
     told_us: i64,
+    last_us: Option<i64>,
+    /// Between pictures, smoothed.
+    interval_us: i64,
 }
 
 impl Episodes {
     /// Takes one picture; gives the event when it is to be told: opened, grown, or over.
     pub fn picture(&mut self, at: &Instant, seen: &Seen) -> Option<Episode> {
+        if let Some(step) = self.last_us.replace(at.mono_us).map(|last| (at.mono_us - last).max(0)) {
+            self.interval_us = if self.interval_us == 0 { step } else { (3 * self.interval_us + step) / 4 };
+        }
+        let sparse = self.interval_us >= SPARSE_US;
+        let least = if sparse { LEAST_OF_SPARSE } else { LEAST_OF_WINDOW };
+        let quiet_us = QUIET_US.max(QUIET_PICTURES * self.interval_us);
         let cells = seen.moved.len();
         let moves = seen.looked && cells >= LEAST_CELLS;
         if seen.looked {
@@ -61,15 +74,19 @@ impl Episodes {
             self.candidate = None;
         }
         match &mut self.open {
-            None if self.window.count_ones() >= LEAST_OF_WINDOW => self.begin(at),
+            None if self.window.count_ones() >= least => self.begin(at),
             None => None,
             Some(open) => {
-                if moves {
+                // It is sealed by its hour, and what is of the next hour outlives that.
+                let next_hour = hour(at) != hour(&open.start);
+                if moves && !next_hour {
                     open.end = at.clone();
                     open.moved.union(&seen.moved);
                     open.peak_cells = open.peak_cells.max(cells as u32);
                 }
-                let over = at.mono_us - open.end.mono_us >= QUIET_US || at.mono_us - open.start.mono_us >= LONGEST_US;
+                let over = next_hour
+                    || at.mono_us - open.end.mono_us >= quiet_us
+                    || at.mono_us - open.start.mono_us >= LONGEST_US;
                 if over { self.finish() } else { self.tell(at, moves) }
             }
         }
@@ -91,6 +108,7 @@ impl Episodes {
 
     fn begin(&mut self, at: &Instant) -> Option<Episode> {
         let (start, moved, peak_cells) = self.candidate.take()?;
+        let start = if hour(&start) == hour(at) { start } else { at.clone() };
         let opened =
             Episode { id: EventId::random(), revision: 1, start, end: at.clone(), ongoing: true, moved, peak_cells };
         self.told_us = at.mono_us;
@@ -104,6 +122,10 @@ impl Episodes {
         open.revision += 1;
         Some(open.clone())
     }
+}
+
+fn hour(at: &Instant) -> i64 {
+    WallTime(at.utc_us).hour()
 }
 
 /// The smallest rectangle around cells, in fractions of the picture times 10,000.
@@ -155,6 +177,31 @@ mod tests {
         let flashes =
             (0..60).filter_map(|t| episodes.picture(&at(t), &seen(if t % 10 == 0 { &[1, 2, 3] } else { &[] })));
         assert_eq!(flashes.count(), 0);
+    }
+
+    #[test]
+    fn key_frames_alone_show_who_walks_by_in_one_of_them() {
+        for seconds_apart in [2, 12] {
+            let mut episodes = Episodes::default();
+            let moves = |n: i64| if n == 5 || n == 6 { &[1, 2][..] } else { &[] };
+            let told: Vec<_> =
+                (0..12).filter_map(|n| episodes.picture(&at(n * seconds_apart * 10), &seen(moves(n)))).collect();
+            let ids: std::collections::BTreeSet<_> = told.iter().map(|event| event.id.to_string()).collect();
+            assert_eq!(ids.len(), 1, "one event of two pictures {seconds_apart} s apart: {told:?}");
+            let last = told.last().unwrap();
+            assert_eq!((last.ongoing, last.end.mono_us - last.start.mono_us), (false, seconds_apart * 1_000_000));
+        }
+    }
+
+    #[test]
+    fn no_event_crosses_an_hour() {
+        let mut episodes = Episodes::default();
+        let hour_us = campanile_proto::time::MICROS_PER_HOUR;
+        let at = |n: i64| Instant { utc_us: hour_us - 2_000_000 + n * 100_000, ..at(n) };
+        let mut told: Vec<_> = (0..40).filter_map(|n| episodes.picture(&at(n), &seen(&[1, 2]))).collect();
+        told.extend(episodes.finish());
+        assert!(told.iter().all(|event| hour(&event.start) == hour(&event.end)), "{told:#?}");
+        assert_eq!(told.iter().filter(|event| !event.ongoing).count(), 2, "one each hour");
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl Fragmenter {
         self.close(None)
     }
 
-    /// Arrival of the oldest unit that is not in a fragment yet.
-    pub fn waiting_since(&self) -> Option<&Instant> {
-        self.waiting.first().map(|unit| &unit.arrival)
+    /// Arrival of the newest unit that is not in a fragment yet.
+    pub fn last_arrival(&self) -> Option<&Instant> {
+        self.waiting.last().map(|unit| &unit.arrival)
     }
 
     fn ends_before(&self, unit: &AccessUnit) -> bool {
@@ -99,7 +99,7 @@ impl Fragmenter {
         let length = unit.pts_90k - first;
         let step =
             if self.step > 0 { self.step } else { (self.latest - first) / (self.waiting.len() as i64 - 1).max(1) };
-        unit.key && clean || clean && length + step > MAX_FRAGMENT_90K as i64 || length >= FORCED_90K
+        clean && (unit.key || length + step > MAX_FRAGMENT_90K as i64) || length >= FORCED_90K
     }
 
     fn close(&mut self, following: Option<i64>) -> Option<Fragment> {

@@ -1,23 +1,19 @@
 //! The open segment of one stream.
 
 use super::fmp4::{self, BoxError};
-use super::fragment::Fragment;
-use super::live::{Live, LiveRecord};
-use super::rotate::{Next, Open, SealedTo, begins_segment, is_over};
-use super::segment::{SegmentError, SegmentWriter, Signer};
-use super::store::{Newest, Store, sync_folder};
-use crate::facts::{Fact, Facts};
-use crate::keys::{KeySet, KeysWatch};
+use super::orders::{IndexOrder, MediaOrder, RecordError, Setting};
+use super::rotate::{Next, Open, begins_segment, is_over};
+use super::sealing::Sealing;
+use super::segment::{SegmentError, SegmentWriter};
+use super::store::{Newest, sync_folder};
+use crate::facts::Fact;
 use crate::media::StreamFormat;
-use crate::media::stamp::Stamper;
 use bytes::Bytes;
-use campanile_proto::edge::v1::CameraCondition;
-use campanile_proto::ids::{CameraId, EdgeId, ObjectId, OrganisationId, RunId, SegmentId};
+use campanile_proto::ids::{RunId, SegmentId};
 use campanile_proto::kind::Kind;
-use campanile_proto::segment::{FORMAT, PublicKey, Record, suite_for_this_machine};
+use campanile_proto::segment::{FORMAT, suite_for_this_machine};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
-use campanile_proto::types::v1::{Codec, Instant, KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
-use std::sync::Arc;
+use campanile_proto::types::v1::{Codec, Instant, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 
 /// A power cut loses at most this and one fragment.
 const SYNC_EVERY_US: i64 = MICROS_PER_SECOND;
@@ -25,83 +21,6 @@ const SYNC_EVERY_US: i64 = MICROS_PER_SECOND;
 const TELL_EVERY_US: i64 = MICROS_PER_SECOND;
 /// After a write failed, the next try.
 const RETRY_AFTER_US: i64 = 2 * MICROS_PER_SECOND;
-
-/// What a box is, once enrolled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EdgeIdentity {
-    pub organisation: OrganisationId,
-    pub edge: EdgeId,
-}
-
-/// What every stream of a camera is written with.
-#[derive(Clone)]
-pub struct Setting {
-    pub camera: CameraId,
-    pub store: Store,
-    pub stamper: Stamper,
-    pub keys: KeysWatch,
-    pub identity: Option<EdgeIdentity>,
-    pub record_in_clear: bool,
-    /// Used while there are no keys to say it.
-    pub retention_days: u32,
-    pub signer: Option<Signer>,
-    pub facts: Facts,
-    pub live: Live,
-}
-
-/// Why a record was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    #[error("there are no sealing keys: the box is not enrolled")]
-    NoSealingKeys,
-    #[error("the disk is not tried again yet")]
-    Resting,
-    #[error("a fragment cannot be boxed")]
-    Box(#[from] BoxError),
-    #[error("a segment cannot be written")]
-    Segment(#[from] SegmentError),
-}
-
-impl RecordError {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::NoSealingKeys => Kind::Unauthenticated,
-            Self::Resting => Kind::Unavailable,
-            Self::Box(error) => error.kind(),
-            Self::Segment(error) => error.kind(),
-        }
-    }
-
-    pub fn condition(&self) -> CameraCondition {
-        match self {
-            Self::NoSealingKeys => CameraCondition::NoSealingKeys,
-            Self::Box(_) => CameraCondition::UnsupportedCodec,
-            Self::Segment(error) if error.kind() == Kind::Exhausted => CameraCondition::DiskFull,
-            Self::Resting | Self::Segment(_) => CameraCondition::DiskError,
-        }
-    }
-}
-
-/// A fragment and where it belongs.
-#[derive(Debug, Clone)]
-pub struct MediaOrder {
-    pub stream: Stream,
-    pub format: Arc<StreamFormat>,
-    pub run: RunId,
-    /// In the run.
-    pub index: u64,
-    pub fragment: Fragment,
-}
-
-/// An index record, to be sealed.
-#[derive(Debug, Clone)]
-pub struct IndexOrder {
-    pub object: ObjectId,
-    pub revision: u64,
-    pub arrival: Instant,
-    /// `IndexRecord`, encoded.
-    pub record: Bytes,
-}
 
 /// One stream of one camera.
 pub(super) struct Lane {
@@ -118,7 +37,6 @@ struct OpenSegment {
     writer: SegmentWriter,
     id: SegmentId,
     rule: Open,
-    init: Option<Record>,
     start: Instant,
     end: Instant,
     dirty: bool,
@@ -127,9 +45,15 @@ struct OpenSegment {
 }
 
 impl Lane {
+    /// Reads where the last run ended.
     pub(super) fn new(stream: Stream, setting: &Setting) -> Self {
         let newest = setting.store.newest(setting.camera, stream);
         Self { stream, open: None, newest, retry_at_us: i64::MIN, own_run: RunId::random(), next_index: 0 }
+    }
+
+    /// When the newest footage on disk ends.
+    pub(super) fn covered(&self) -> Option<&Instant> {
+        self.newest.as_ref().and_then(|newest| newest.end.as_ref())
     }
 
     pub(super) fn media(&mut self, setting: &Setting, order: &MediaOrder) -> Result<(), RecordError> {
@@ -241,12 +165,21 @@ impl Lane {
             previous_segment_id: self.newest.as_ref().map(|n| n.segment.into()).unwrap_or_default(),
             previous_link: self.newest.as_ref().map(|n| Bytes::copy_from_slice(&n.link)).unwrap_or_default(),
         };
-        let mut writer = SegmentWriter::create(&path, header, sealing.to.as_ref())?;
-        let init = if init.is_empty() { None } else { Some(writer.init(arrival.clone(), init)?.record) };
-        writer.sync()?;
-        sync_folder(&path)?;
+        let begun = || {
+            let mut writer = SegmentWriter::create(&path, header, sealing.to.as_ref())?;
+            if !init.is_empty() {
+                writer.init(arrival.clone(), init)?;
+            }
+            writer.sync()?;
+            sync_folder(&path)?;
+            Ok(writer)
+        };
+        let writer = begun().inspect_err(|_| {
+            // It holds no picture, and a full disk would fill with such files.
+            let _ = std::fs::remove_file(&path);
+        })?;
         let now = setting.stamper.clock.mono().0;
-        self.newest = Some(Newest { segment: id, link: writer.link() });
+        self.newest = Some(Newest { segment: id, link: writer.link(), end: None });
         setting.facts.tell(Fact::SegmentOpened {
             segment: id,
             camera: setting.camera,
@@ -259,7 +192,6 @@ impl Lane {
             writer,
             id,
             rule: Open { run: next.run, hour: next.hour, opened_mono_us: arrival.mono_us, sealed_to: sealing.rule },
-            init,
             start: arrival.clone(),
             end: arrival.clone(),
             dirty: false,
@@ -281,14 +213,8 @@ impl Lane {
             Ok(appended) => {
                 open.end = end;
                 open.dirty = true;
-                self.newest = Some(Newest { segment: open.id, link: open.writer.link() });
+                self.newest = Some(Newest { segment: open.id, link: open.writer.link(), end: None });
                 let told = (open.id, open.writer.path().to_path_buf(), appended.offset);
-                setting.live.publish(setting.camera, self.stream, || LiveRecord {
-                    segment_header: open.writer.header_bytes().clone(),
-                    wrapped_key: open.writer.wrapped_key().clone(),
-                    record: appended.record,
-                    init: open.init.clone(),
-                });
                 Ok(told)
             }
             Err(error) => {
@@ -304,6 +230,9 @@ impl Lane {
             camera = %setting.camera, stream = super::store::stream_name(self.stream),
             error = %campanile_proto::kind::Chain(error), "recording failed"
         );
+        if error.kind() == Kind::Exhausted {
+            setting.full.notify_one();
+        }
         if let Some(open) = self.open.take() {
             open.tell(setting, true);
         }
@@ -326,31 +255,29 @@ impl Lane {
             open.told_us = now;
             open.tell(setting, false);
         }
-        if is_over(&open.rule, setting.stamper.clock.utc().hour(), now) {
+        if is_over(&open.rule, setting.stamper.clock.utc(), now) {
             self.close(setting);
         }
         Ok(())
     }
 
-    /// Closes the segment in order.
+    /// Closes the segment in order; one whose footer does not reach the disk is over all the same.
     pub(super) fn close(&mut self, setting: &Setting) {
         let Some(open) = self.open.take() else { return };
-        let (id, start, end, count) = (open.id, open.start, open.end, open.writer.count());
-        match open.writer.close(setting.stamper.now(), setting.signer.as_ref()) {
-            Ok((link, size_bytes)) => {
-                self.newest = Some(Newest { segment: id, link });
-                setting.facts.tell(Fact::SegmentGrew {
-                    segment: id,
-                    start,
-                    end,
-                    fragment_count: count,
-                    size_bytes,
-                    newest_link: link,
-                    closed: true,
-                });
+        // What holds if the footer does not reach the disk.
+        let (mut size_bytes, mut newest_link, mut signed) = (open.writer.size_bytes(), open.writer.link(), None);
+        let (segment, fragment_count, end) = (open.id, open.writer.count(), open.end.clone());
+        match open.writer.close(end.clone(), setting.signer.as_ref()) {
+            Ok(closed) => {
+                self.newest = Some(Newest { segment, link: closed.link, end: None });
+                (size_bytes, newest_link, signed) = (closed.size_bytes, closed.link, Some(closed.signed));
             }
             Err(error) => self.failed(setting, &error),
         }
+        let start = open.start;
+        let grew =
+            Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed: true, signed };
+        setting.facts.tell(grew);
     }
 }
 
@@ -364,41 +291,8 @@ impl OpenSegment {
             size_bytes: self.writer.size_bytes(),
             newest_link: self.writer.link(),
             closed,
+            signed: None,
         });
-    }
-}
-
-/// What a new segment is sealed to.
-struct Sealing {
-    to: Option<PublicKey>,
-    kind: KeyKind,
-    rule: SealedTo,
-    identity: EdgeIdentity,
-}
-
-impl Sealing {
-    /// `None`: this must not be recorded.
-    fn choose(setting: &Setting, keys: Option<&KeySet>, hour: i64) -> Option<Self> {
-        let Some(keys) = keys else {
-            let nobody = EdgeIdentity { organisation: OrganisationId::from_u128(0), edge: EdgeId::from_u128(0) };
-            return setting.record_in_clear.then_some(Self {
-                to: None,
-                kind: KeyKind::Unspecified,
-                rule: SealedTo { generation: 0, reserve: false, retention_days: setting.retention_days },
-                identity: setting.identity.unwrap_or(nobody),
-            });
-        };
-        let (kind, to) = keys.for_hour(hour, setting.stamper.belief().trusted);
-        Some(Self {
-            to: Some(to),
-            kind,
-            rule: SealedTo {
-                generation: keys.generation,
-                reserve: kind == KeyKind::Reserve,
-                retention_days: keys.retention_days.min(setting.retention_days),
-            },
-            identity: EdgeIdentity { organisation: keys.organisation, edge: keys.edge },
-        })
     }
 }
 

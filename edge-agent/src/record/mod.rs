@@ -4,15 +4,18 @@
 //! Does not belong here: connections to cameras (`media`, `camera`), what is in a picture (`analyse`, `motion`).
 //! Invariant: nothing here decodes, and nothing here waits for motion, the index, another camera or the hub.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod fmp4;
 pub mod fragment;
 mod lane;
-pub mod live;
+mod orders;
+mod queue;
 pub mod recorder;
 pub mod retain;
 pub mod rotate;
+mod sealing;
 pub mod segment;
 pub mod store;
 
-pub use live::Live;
 pub use recorder::Recorder;

@@ -1,18 +1,19 @@
 //! What is deleted, and why: the plan is pure, the loop around it thin.
 //!
-//! By age on a trusted clock only; by space whatever the clock says. Only segments this box's index knows, never
-//! one that is being written, never a foreign file.
+//! By age only when the hub or NTP vouches for the time in this boot and did so in the boot of the capture; by space
+//! whatever the clock says. Only segments this box's index knows, never one that is being written, never a foreign
+//! file.
 
 use crate::clock::{Anchors, Timekeeper};
 use crate::index::{Index, IndexError, SegmentRow};
-use campanile_proto::ids::SegmentId;
+use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::Chain;
-use campanile_proto::time::{WallTime, kept_until};
+use campanile_proto::time::{MonoTime, WallTime, kept_until};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -22,15 +23,30 @@ const RESERVE_BYTES: u64 = 2 << 30;
 /// Rows of anchors and gaps outlive the longest retention by a day.
 const ROWS_KEPT_US: i64 = 8 * 86_400 * 1_000_000;
 
+/// A segment lasts ten minutes: one of this boot that began so long ago was closed, whatever the index says.
+const LONG_CLOSED_US: i64 = 3_600 * 1_000_000;
+
 /// One segment that could be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub id: SegmentId,
-    /// Present UTC of its first byte.
-    pub captured: WallTime,
+    /// Latest UTC its first byte can be of; none: nobody can tell.
+    pub captured: Option<WallTime>,
+    /// Its place when space is needed, oldest first.
+    pub place: Place,
     /// Retention class, whole days, fixed at capture.
     pub days: u32,
     pub size_bytes: u64,
+}
+
+/// Order of capture as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// As believed, in a boot that is over and whose clock nobody vouched for.
+    Unknown(WallTime),
+    Known(WallTime),
+    /// Microseconds of this boot, whose clock nobody vouches for: newer than everything else.
+    Now(i64),
 }
 
 /// Why a segment goes; its text is what the hub is told.
@@ -49,14 +65,22 @@ impl Rule {
             Self::Space => "space",
         }
     }
+
+    /// Whether this text is a rule by which this box deletes.
+    pub fn is_own(id: &str) -> bool {
+        [Self::Age, Self::Space].iter().any(|rule| rule.id() == id)
+    }
 }
 
-/// Chooses what goes. `now` is none when the clock is not trusted; `days` is what holds today: a shorter rule acts
+/// Chooses what goes. `now` is none when the time is not proven; `days` is what holds today: a shorter rule acts
 /// at once, a longer one never backwards.
 pub fn plan(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> Vec<(SegmentId, Rule)> {
     let mut oldest_first: Vec<&Kept> = kept.iter().collect();
-    oldest_first.sort_by_key(|segment| (segment.captured, segment.id));
-    let is_over = |segment: &Kept| now.is_some_and(|now| kept_until(segment.captured, segment.days.min(days)) <= now);
+    oldest_first.sort_by_key(|segment| (segment.place, segment.id));
+    let is_over = |segment: &Kept| match (now, segment.captured) {
+        (Some(now), Some(captured)) => kept_until(captured, segment.days.min(days)) <= now,
+        _ => false,
+    };
     let mut total: u64 = kept.iter().filter(|segment| !is_over(segment)).map(|segment| segment.size_bytes).sum();
     let mut gone = Vec::new();
     for segment in oldest_first {
@@ -71,6 +95,7 @@ pub fn plan(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> 
 }
 
 /// Wakes each minute, looks, deletes, tells the index.
+#[derive(Clone)]
 pub struct Retain {
     pub index: Index,
     pub timekeeper: Arc<Timekeeper>,
@@ -79,6 +104,8 @@ pub struct Retain {
     pub max_bytes: Option<u64>,
     /// What the hub wishes; 0: nothing said.
     pub wished_days: watch::Receiver<crate::uplink::Wishes>,
+    /// Told when a disk was found full.
+    pub full: Arc<Notify>,
 }
 
 impl Retain {
@@ -89,6 +116,7 @@ impl Retain {
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
+                () = self.full.notified() => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -96,16 +124,21 @@ impl Retain {
 
     /// One look; returns how many segments went.
     pub async fn once(&self) -> Result<usize, IndexError> {
-        let now = self.timekeeper.trusted().then(|| self.timekeeper.latest());
+        let now = self.timekeeper.proven();
         let wished = self.wished_days.borrow().retention_days;
         let days = if wished > 0 { self.days.min(wished) } else { self.days };
         let anchors = Anchors::new(self.index.anchors().await?);
+        let (boot, mono) = self.timekeeper.boot();
         let rows = self.index.all_segments().await?;
-        let rows: HashMap<SegmentId, SegmentRow> =
-            rows.into_iter().filter(|row| row.closed && row.deleted_by.is_none()).map(|row| (row.id, row)).collect();
-        let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors)).collect();
-        let max_bytes = self.max_bytes.unwrap_or_else(|| room(&self.media_dir, &kept));
-        let gone = plan(&kept, now, days, max_bytes);
+        let rows: HashMap<SegmentId, SegmentRow> = rows
+            .into_iter()
+            .filter(|row| row.deleted_by.is_none() && is_whole(row, boot, mono))
+            .map(|row| (row.id, row))
+            .collect();
+        let booted = now.map(|now| now.plus_micros(-mono.0));
+        let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors, boot, booted)).collect();
+        let room = room(&self.media_dir, &kept).await;
+        let gone = plan(&kept, now, days, self.max_bytes.map_or(room, |max| max.min(room)));
         for (id, rule) in &gone {
             // Noted first: a crash in between leaves a file that the next start unlinks.
             self.index.delete_segment(*id, rule.id()).await?;
@@ -124,15 +157,33 @@ impl Retain {
     }
 }
 
-fn kept(row: &SegmentRow, anchors: &Anchors) -> Kept {
+/// Closed, or so old that nobody writes to it any more: its closing was not noted.
+fn is_whole(row: &SegmentRow, boot: BootId, mono: MonoTime) -> bool {
+    row.closed || row.start.boot_id != boot.as_bytes().as_slice() || mono.0 - row.start.mono_us > LONG_CLOSED_US
+}
+
+/// `booted`: UTC of this boot's start, when it is proven.
+fn kept(row: &SegmentRow, anchors: &Anchors, boot: BootId, booted: Option<WallTime>) -> Kept {
     let days = row.decode_header().map_or(7, |header| header.retention_days.clamp(1, 7));
-    Kept { id: row.id, captured: anchors.present(&row.start).0, days, size_bytes: row.size_bytes }
+    let of_this_boot = row.start.boot_id == boot.as_bytes().as_slice();
+    let latest =
+        |(at, uncertainty_us): (WallTime, u64)| at.plus_micros(i64::try_from(uncertainty_us).unwrap_or(i64::MAX));
+    let vouched = anchors.vouched(&row.start).map(latest);
+    let place = match vouched {
+        Some(captured) => Place::Known(captured),
+        None if of_this_boot => Place::Now(row.start.mono_us),
+        None => Place::Unknown(anchors.present(&row.start).0),
+    };
+    let after_boot = if of_this_boot { row.start.mono_us } else { 0 };
+    let captured = vouched.or(booted.map(|booted| booted.plus_micros(after_boot)));
+    Kept { id: row.id, captured, place, days, size_bytes: row.size_bytes }
 }
 
 /// What may be kept on this disk: what is kept now, and what is free beyond the reserve.
-fn room(media_dir: &Path, kept: &[Kept]) -> u64 {
+async fn room(media_dir: &Path, kept: &[Kept]) -> u64 {
     let used: u64 = kept.iter().map(|segment| segment.size_bytes).sum();
-    match crate::hardware::disk(media_dir) {
+    let media_dir = media_dir.to_owned();
+    match tokio::task::spawn_blocking(move || crate::hardware::disk(&media_dir)).await.ok().flatten() {
         Some(disk) => (used + disk.free_bytes).saturating_sub(RESERVE_BYTES.min(disk.total_bytes / 20)),
         None => u64::MAX,
     }
@@ -151,53 +202,4 @@ async fn unlink(path: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn segment(n: u128, hour: i64, days: u32, size_bytes: u64) -> Kept {
-        Kept { id: SegmentId::from_u128(n), captured: WallTime::from_hour(hour), days, size_bytes }
-    }
-
-    fn segments() -> impl Strategy<Value = Vec<Kept>> {
-        let one = (0i64..400, 1u32..8, 1u64..100);
-        proptest::collection::vec(one, 0..40).prop_map(|all| {
-            all.into_iter().enumerate().map(|(n, (hour, days, size))| segment(n as u128, hour, days, size)).collect()
-        })
-    }
-
-    #[test]
-    fn without_a_clock_nothing_is_old() {
-        assert!(plan(&[segment(1, 0, 7, 10)], None, 7, 10).is_empty());
-    }
-
-    #[test]
-    fn the_hour_and_the_days_are_the_term() {
-        let at = |hour| plan(&[segment(1, 100, 7, 10)], Some(WallTime::from_hour(hour)), 7, 100);
-        assert!(at(100 + 167).is_empty());
-        assert_eq!(at(100 + 168), [(SegmentId::from_u128(1), Rule::Age)]);
-    }
-
-    proptest! {
-        #[test]
-        fn keeps_the_newest_that_fit_and_nothing_over_its_term(
-            kept in segments(), now in 0i64..500, days in 1u32..8, max in 0u64..1_500,
-        ) {
-            let now = WallTime::from_hour(now);
-            let gone: HashMap<_, _> = plan(&kept, Some(now), days, max).into_iter().collect();
-            let (left, went): (Vec<_>, Vec<_>) = kept.iter().partition(|s| !gone.contains_key(&s.id));
-            prop_assert!(left.iter().all(|s| kept_until(s.captured, s.days.min(days)) > now));
-            prop_assert!(left.iter().map(|s| s.size_bytes).sum::<u64>() <= max);
-            for segment in went.iter().filter(|s| gone[&s.id] == Rule::Space) {
-                prop_assert!(left.iter().all(|other| other.captured >= segment.captured));
-            }
-        }
-
-        #[test]
-        fn a_longer_rule_never_acts_backwards(kept in segments(), now in 0i64..500) {
-            let now = Some(WallTime::from_hour(now));
-            let count = |days| plan(&kept, now, days, u64::MAX).len();
-            prop_assert!(count(7) <= count(3) && count(3) <= count(1));
-        }
-    }
-}
+mod tests;

@@ -2,11 +2,13 @@
 
 use campanile_proto::ids::RunId;
 use campanile_proto::segment::MAX_SEGMENT_SECONDS;
-use campanile_proto::time::MICROS_PER_SECOND;
+use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 
 /// From here on a key frame is a good place to begin a new segment.
 const SOFT_LIMIT_US: i64 = (MAX_SEGMENT_SECONDS - 20) * MICROS_PER_SECOND;
 const HARD_LIMIT_US: i64 = MAX_SEGMENT_SECONDS * MICROS_PER_SECOND;
+/// What an hour's last fragment may take from its first picture to its order.
+const LATE_US: i64 = 4 * MICROS_PER_SECOND;
 
 /// The open segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +50,11 @@ pub fn begins_segment(open: &Open, next: &Next) -> bool {
         || age >= SOFT_LIMIT_US && next.starts_with_key
 }
 
-/// Whether an open segment is to be closed though nothing comes.
-pub fn is_over(open: &Open, hour: i64, mono_us: i64) -> bool {
-    open.hour != hour || mono_us - open.opened_mono_us >= HARD_LIMIT_US
+/// Whether an open segment is to be closed though nothing comes. A fragment that began before the hour is written
+/// up to two fragments later.
+pub fn is_over(open: &Open, utc: WallTime, mono_us: i64) -> bool {
+    let passed = open.hour < utc.plus_micros(-LATE_US).hour();
+    passed || open.hour > utc.hour() || mono_us - open.opened_mono_us >= HARD_LIMIT_US
 }
 
 #[cfg(test)]
@@ -81,6 +85,15 @@ mod tests {
         {
             assert!(begins_segment(&open(run), &Next { sealed_to, ..same }));
         }
+    }
+
+    #[test]
+    fn an_hours_last_fragment_still_finds_its_segment() {
+        let (open, next) = (open(RunId::random()), WallTime::from_hour(501));
+        assert!(!is_over(&open, next.plus_micros(-1), 0) && !is_over(&open, next.plus_micros(LATE_US - 1), 0));
+        assert!(is_over(&open, next.plus_micros(LATE_US), 0));
+        assert!(is_over(&open, WallTime::from_hour(500).plus_micros(-1), 0), "the clock was set back");
+        assert!(is_over(&open, next.plus_micros(-1), HARD_LIMIT_US));
     }
 
     proptest! {

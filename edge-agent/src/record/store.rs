@@ -1,9 +1,9 @@
 //! Where segments lie: `<media>/<camera id>/<stream>/<yyyymmddThh, UTC as believed>/<segment id>.seg`.
 
-use super::segment::{SegmentError, SegmentReader};
+use super::segment::{Entry, SegmentError, SegmentReader};
 use campanile_proto::ids::{CameraId, SegmentId};
 use campanile_proto::segment::Link;
-use campanile_proto::types::v1::Stream;
+use campanile_proto::types::v1::{Instant, RecordKind, Stream};
 use std::path::{Path, PathBuf};
 
 pub const EXTENSION: &str = "seg";
@@ -19,6 +19,8 @@ pub struct Store {
 pub struct Newest {
     pub segment: SegmentId,
     pub link: Link,
+    /// Of its last record, when it was read from the disk.
+    pub end: Option<Instant>,
 }
 
 impl Store {
@@ -43,7 +45,7 @@ impl Store {
         Ok(folder.join(format!("{segment}.{EXTENSION}")))
     }
 
-    /// The newest segment of a stream that can be read; by the names of its hours, then by monotonic time.
+    /// The newest segment of a stream that can be read, and its last link; by the names of its hours, then by monotonic time.
     pub fn newest(&self, camera: CameraId, stream: Stream) -> Option<Newest> {
         let mut hours = sorted(&self.folder(camera, stream));
         while let Some(hour) = hours.pop() {
@@ -52,13 +54,31 @@ impl Store {
             readers.sort_by_key(|reader| reader.header().opened.as_ref().map(|at| (at.utc_us, at.mono_us)));
             while let Some(mut reader) = readers.pop() {
                 let Ok(segment) = SegmentId::try_from(&reader.header().segment_id) else { continue };
-                if let Ok(verified) = reader.verify() {
-                    return Some(Newest { segment, link: verified.last_link });
+                if let Some((link, end)) = last_link(&mut reader) {
+                    return Some(Newest { segment, link, end });
                 }
             }
         }
         None
     }
+}
+
+/// The link of the last whole record. Links lie apart from payloads: only the last record is read, because recording
+/// waits for this and a segment takes up to a gigabyte.
+fn last_link(reader: &mut SegmentReader) -> Option<(Link, Option<Instant>)> {
+    let mut ends = Vec::new();
+    while let Ok(Some(entry)) = reader.next_entry() {
+        ends.push(entry);
+    }
+    let last = ends.iter().rev().take(2).find(|entry| reader.record(entry.offset).is_ok())?;
+    let records = ends.iter().rev().filter(|entry| matches!(entry.kind, RecordKind::Fragment | RecordKind::Index));
+    let end = records.filter_map(Entry::record_header).find_map(|header| {
+        let lasts_us = i64::try_from(header.duration_90k.saturating_mul(100) / 9).ok()?;
+        let at = header.arrival?;
+        let (mono_us, utc_us) = (at.mono_us.saturating_add(lasts_us), at.utc_us.saturating_add(lasts_us));
+        Some(Instant { mono_us, utc_us, ..at })
+    });
+    Some((last.link, end))
 }
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {

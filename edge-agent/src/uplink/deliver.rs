@@ -16,7 +16,7 @@ use campanile_proto::kind::Chain;
 use campanile_proto::types::v1::Stream;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -41,6 +41,8 @@ enum Broken {
     Index(#[from] IndexError),
     #[error("a segment cannot be read")]
     Segment(#[from] WalkError),
+    #[error("a part of this recording is damaged on the box's disk; what can be read was delivered")]
+    Damaged,
     #[error("byte budget used up")]
     Budget,
     #[error("nothing was recorded for a minute")]
@@ -74,8 +76,25 @@ impl Credit {
     }
 }
 
+/// Whose turn the link is.
+pub enum Pace {
+    /// Somebody watches.
+    Watched,
+    /// Waits, between two records, while others watch: their number.
+    Bulk(watch::Receiver<usize>),
+}
+
+impl Pace {
+    async fn turn(&mut self) {
+        if let Self::Bulk(watched) = self {
+            // The session is over when nobody counts any more.
+            let _ = watched.wait_for(|watched| *watched == 0).await;
+        }
+    }
+}
+
 /// Serves one fetch to its end, or until `cancel`.
-pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, cancel: CancellationToken) {
+pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, pace: Pace, cancel: CancellationToken) {
     let (up, outbound) = mpsc::channel(8);
     let open = Up::Open(DeliverOpen { fetch_id: fetch.fetch_id.clone() });
     if up.send(DeliverUp { message: Some(open) }).await.is_err() {
@@ -89,12 +108,13 @@ pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, cancel: Cance
     let mut inbound = match inbound {
         Ok(inbound) => inbound.into_inner(),
         Err(status) => {
-            tracing::warn!(code = ?status.code(), error = status.message(), "delivery not taken");
+            let error = super::UplinkError::from_status(&status);
+            tracing::warn!(code = ?status.code(), %error, "delivery not taken");
             return;
         }
     };
     let credit = Credit { bytes: AtomicI64::new(FIRST_WINDOW), more: Notify::new() };
-    let mut feed = Feed { up: &up, credit: &credit, budget: fetch.byte_budget, fetch: &fetch, sent_bytes: 0 };
+    let mut feed = Feed { up: &up, credit: &credit, pace, budget: fetch.byte_budget, fetch: &fetch, sent_bytes: 0 };
     let outcome = tokio::select! {
         outcome = feed.run(&index) => outcome,
         broken = listen(&mut inbound, &credit) => Err(broken),
@@ -107,7 +127,9 @@ pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, cancel: Cance
     if let Err(broken @ (Broken::Index(_) | Broken::Segment(_))) = &outcome {
         tracing::warn!(error = %Chain(broken), "delivery broke off");
     }
-    if up.send(DeliverUp { message: Some(Up::End(end)) }).await.is_err() {
+    // A hub that takes nothing any more does not get to keep this task.
+    let end = up.send(DeliverUp { message: Some(Up::End(end)) });
+    if !matches!(tokio::time::timeout(END_TIMEOUT, end).await, Ok(Ok(()))) {
         return;
     }
     // Letting go of the answers would reset the stream with the end still on its way.
@@ -139,6 +161,7 @@ async fn listen(inbound: &mut Streaming<DeliverDown>, credit: &Credit) -> Broken
 struct Feed<'a> {
     up: &'a mpsc::Sender<DeliverUp>,
     credit: &'a Credit,
+    pace: Pace,
     fetch: &'a Fetch,
     /// 0: none.
     budget: u64,
@@ -161,15 +184,17 @@ impl Feed<'_> {
             Some(What::Fragments(range)) if range.first <= range.last => {
                 let run = RunId::try_from(&range.run_id).map_err(|_| Broken::Malformed("run id"))?;
                 let rows = index.segments(camera, stream).await?;
-                for row in rows.into_iter().filter(|row| spans::run_of(row) == Some(run)) {
+                let mut damaged = false;
+                for row in spans::segments_of_range(rows, run, range) {
                     let contents = read(&row, &anchors, 0).await?;
+                    damaged |= contents.damaged;
                     let chosen = spans::of_range(contents.items, range);
                     if !chosen.is_empty() {
                         self.segment(&row, contents.init.as_ref()).await?;
                         self.items(&row, &chosen).await?;
                     }
                 }
-                Ok(())
+                if damaged { Err(Broken::Damaged) } else { Ok(()) }
             }
             Some(What::Live(_)) => self.follow(index, camera, stream, &anchors).await,
             _ => Err(Broken::Malformed("neither a span, nor fragments, nor live")),
@@ -179,17 +204,21 @@ impl Feed<'_> {
     async fn span(&mut self, rows: Vec<SegmentRow>, anchors: &Anchors, mut groups: Groups) -> Result<(), Broken> {
         let mut inits = Vec::new();
         let mut last = None;
+        let mut damaged = false;
         for (number, row) in rows.iter().enumerate() {
             if groups.over {
                 break;
             }
             let contents = read(row, anchors, 0).await?;
+            // The segment before the span is read for its last group only.
+            damaged |= contents.damaged && (!row.closed || anchors.present(&row.end).0.0 > groups.start_us());
             inits.push(contents.init);
             let chosen = groups.take(number, spans::run_of(row), contents.items);
             self.chosen(&rows, &inits, chosen, &mut last).await?;
         }
         let chosen = groups.finish();
-        self.chosen(&rows, &inits, chosen, &mut last).await
+        self.chosen(&rows, &inits, chosen, &mut last).await?;
+        if damaged { Err(Broken::Damaged) } else { Ok(()) }
     }
 
     async fn chosen(
@@ -222,9 +251,7 @@ impl Feed<'_> {
         loop {
             let newest = index.newest_segment(camera, stream).await?;
             let next = match (&current, newest) {
-                (Some((row, _)), Some(newest)) if newest.id != row.id && newest.captured > row.captured => {
-                    Some((newest, 0))
-                }
+                (Some((row, _)), Some(newest)) if spans::follows(&newest, row) => Some((newest, 0)),
                 (None, Some(newest)) => Some((newest, 0)),
                 _ => None,
             };
@@ -290,6 +317,7 @@ impl Feed<'_> {
         if self.budget > 0 && self.sent_bytes + size as u64 > self.budget {
             return Err(Broken::Budget);
         }
+        self.pace.turn().await;
         self.credit.take(size).await;
         self.sent_bytes += size as u64;
         let (path, entry) = (row.path.clone(), entry.clone());

@@ -6,7 +6,11 @@
 //! outbox only when the hub says that it holds it.
 
 mod deliver;
+mod deliveries;
+mod obey;
 mod outbox;
+mod patience;
+mod reports;
 mod session;
 mod slots;
 mod spans;
@@ -31,6 +35,10 @@ pub enum UplinkError {
     Protocol(u32),
     #[error("the hub says goodbye: {0}")]
     Goodbye(String),
+    #[error("this box's certificate is due for renewal")]
+    RenewalDue,
+    #[error("the index was made anew")]
+    IndexMadeAnew,
     #[error("the outbox cannot be read")]
     Index(#[from] crate::index::IndexError),
 }
@@ -46,6 +54,7 @@ impl UplinkError {
             Self::NoWelcome(_) => Kind::Unavailable,
             Self::Protocol(_) => Kind::Unsupported,
             Self::Goodbye(_) => Kind::Denied,
+            Self::RenewalDue | Self::IndexMadeAnew => Kind::Unavailable,
             Self::Index(error) => error.kind(),
         }
     }

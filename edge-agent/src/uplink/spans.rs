@@ -5,6 +5,7 @@ use crate::index::SegmentRow;
 use crate::index::walk::{Entry, Reader, WalkError};
 use campanile_proto::edge::v1::{FragmentRange, TimeSpan};
 use campanile_proto::ids::RunId;
+use campanile_proto::segment::DamagedRecord;
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{RecordHeader, RecordKind, SegmentHeader};
 use prost::Message;
@@ -28,13 +29,24 @@ pub struct Contents {
     /// Where to read on.
     pub next_offset: u64,
     pub footer: bool,
+    /// Something stands behind the last record that could be read, and it is no record that is being written.
+    pub damaged: bool,
 }
 
 /// Reads a file's headers from `offset` on, as far as they are whole.
 pub fn read_on(row: &SegmentRow, anchors: &Anchors, offset: u64) -> Result<Contents, WalkError> {
     let reader = Reader::open(&row.path)?;
     let mut contents = Contents { next_offset: offset.max(Reader::first_offset()), ..Contents::default() };
-    while let Ok(Some(entry)) = reader.entry(contents.next_offset) {
+    while !contents.footer {
+        let entry = match reader.entry(contents.next_offset) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            Err(WalkError::Damaged { source, .. }) => {
+                contents.damaged = row.closed || !matches!(source, DamagedRecord::Torn { .. });
+                break;
+            }
+            Err(other) => return Err(other),
+        };
         contents.next_offset = entry.next_offset();
         match entry.prefix.kind {
             RecordKind::Init => contents.init = Some(entry),
@@ -52,6 +64,31 @@ fn item(entry: Entry, anchors: &Anchors) -> Option<Item> {
     let duration_us = i64::try_from(header.duration_90k.saturating_mul(100) / 9).unwrap_or(i64::MAX);
     let starts_with_key = header.starts_with_key || entry.prefix.kind == RecordKind::Index;
     Some(Item { entry, index: header.index, starts_with_key, at, uncertainty_us, duration_us })
+}
+
+/// Segments that can hold fragments of this range of a run, in order: each holds what lies between its first index
+/// and the next one's.
+pub fn segments_of_range(rows: Vec<SegmentRow>, run: RunId, range: &FragmentRange) -> Vec<SegmentRow> {
+    let first_index = |row: &SegmentRow| SegmentHeader::decode(row.header.clone()).map_or(0, |h| h.first_index);
+    let mut rows: Vec<(u64, SegmentRow)> =
+        rows.into_iter().filter(|row| run_of(row) == Some(run)).map(|row| (first_index(&row), row)).collect();
+    rows.sort_by_key(|(first, _)| *first);
+    let ends: Vec<u64> = rows.iter().skip(1).map(|(first, _)| *first).chain([u64::MAX]).collect();
+    let within = rows.into_iter().zip(ends).filter(|((first, _), end)| *first <= range.last && *end > range.first);
+    within.map(|((_, row), _)| row).collect()
+}
+
+/// Whether a segment was begun after another one. By the monotonic clock within a boot: the wall clock may have been
+/// set back in between.
+pub fn follows(newer: &SegmentRow, older: &SegmentRow) -> bool {
+    if newer.id == older.id {
+        return false;
+    }
+    if newer.start.boot_id == older.start.boot_id {
+        newer.start.mono_us > older.start.mono_us
+    } else {
+        newer.captured > older.captured
+    }
 }
 
 /// The run a segment belongs to.
@@ -83,6 +120,11 @@ pub struct Groups {
 impl Groups {
     pub fn new(span: TimeSpan) -> Self {
         Self { span, held: Vec::new(), run: None, begun: false, over: false }
+    }
+
+    /// Where the span begins.
+    pub fn start_us(&self) -> i64 {
+        self.span.from_us
     }
 
     /// Takes the items of the next segment; returns those to deliver, with the number of their segment.
@@ -185,6 +227,53 @@ mod tests {
     fn a_span_within_the_last_group_is_that_group() {
         assert_eq!(choose(vec![run(10, 4)], 9_200_000, 9_300_000), [8, 9]);
         assert!(choose(vec![run(10, 4)], 15_000_000, 16_000_000).is_empty());
+    }
+
+    fn row(first_index: u64) -> SegmentRow {
+        let header = SegmentHeader { run_id: RunId::from_u128(1).into(), first_index, ..SegmentHeader::default() };
+        SegmentRow {
+            id: campanile_proto::ids::SegmentId::random(),
+            camera: campanile_proto::ids::CameraId::from_u128(1),
+            stream: campanile_proto::types::v1::Stream::Main,
+            path: Default::default(),
+            header: header.encode_to_vec().into(),
+            wrapped_key: Bytes::new(),
+            captured: WallTime(0),
+            start: Default::default(),
+            end: Default::default(),
+            fragments: 1,
+            size_bytes: 0,
+            link: Bytes::new(),
+            closed: true,
+            deleted_by: None,
+            offered: 0,
+            settled: false,
+            signed: None,
+        }
+    }
+
+    #[test]
+    fn a_range_opens_the_files_that_can_hold_it_and_no_others() {
+        let chosen = |first, last| -> Vec<u64> {
+            let range = FragmentRange { run_id: RunId::from_u128(1).into(), first, last };
+            let rows = segments_of_range(vec![row(600), row(0), row(1_200)], RunId::from_u128(1), &range);
+            rows.iter().map(|row| SegmentHeader::decode(row.header.clone()).unwrap().first_index).collect()
+        };
+        assert_eq!(chosen(0, 599), [0]);
+        assert_eq!(chosen(599, 600), [0, 600]);
+        assert_eq!(chosen(5_000, 5_001), [1_200], "the last one may have grown");
+    }
+
+    #[test]
+    fn a_segment_begun_after_the_clock_was_set_back_still_follows() {
+        let at = |mono_us, utc_us, boot: u8| {
+            let start =
+                campanile_proto::types::v1::Instant { boot_id: vec![boot; 16].into(), mono_us, ..Default::default() };
+            SegmentRow { start, captured: WallTime(utc_us), ..row(0) }
+        };
+        assert!(follows(&at(20, 100, 1), &at(10, 900, 1)));
+        assert!(!follows(&at(10, 900, 1), &at(20, 100, 1)));
+        assert!(follows(&at(1, 901, 2), &at(10, 900, 1)) && !follows(&at(90, 899, 2), &at(10, 900, 1)));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Sessions and deliveries against a hub with real TLS and gRPC.
 
 use super::{Standing, Uplink, Wishes};
-use crate::clock::Timekeeper;
+use crate::clock::{Reckoned, Timekeeper};
 use crate::facts::Fact;
 use crate::fake_hub::{FakeHub, Memory};
 use crate::identity::{IdentityFolder, Token, enrol};
@@ -15,7 +15,9 @@ use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::fetch::What;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::report::Body;
-use campanile_proto::edge::v1::{CancelFetch, Desired, Fetch, Follow, FragmentRange, Gap, HubTime, Replay, TimeSpan};
+use campanile_proto::edge::v1::{
+    CancelFetch, Desired, Fetch, FetchClass, Follow, FragmentRange, Gap, HubTime, Replay, TimeSpan,
+};
 use campanile_proto::ids::{BootId, CameraId, FetchId, ObjectId, RunId};
 use campanile_proto::signed;
 use campanile_proto::time::{MonoTime, SystemClock, WallTime};
@@ -51,7 +53,7 @@ impl Edge {
         let state = tempfile::tempdir().unwrap();
         let folder = IdentityFolder::open(state.path()).unwrap();
         let token = Token::parse(&hub.token()).unwrap();
-        let identity = enrol(&folder, &token, "piazza", WallTime(NOON), false).await.unwrap();
+        let identity = enrol(&folder, &token, "piazza", Reckoned::unvouched(WallTime(NOON)), false).await.unwrap();
         let index = Index::open(&state.path().join("index.sqlite")).unwrap();
         (state, index, identity, folder)
     }
@@ -72,7 +74,7 @@ impl Prepared for (tempfile::TempDir, Index, crate::identity::Identity, Identity
         let (rescan, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let uplink = Uplink {
             folder,
-            identity,
+            identity: watch::Sender::new(identity),
             index: index.clone(),
             clock,
             timekeeper,
@@ -199,10 +201,11 @@ async fn a_replay_sends_everything_again() {
     hub.say(Down::Replay(Replay { since_us: 0 })).await;
     hub.until("four reports", |m| (m.reports.len() == 4).then_some(())).await;
     until_empty(&edge.index).await;
-    let memory = hub.memory.lock().unwrap();
-    let revisions: BTreeSet<_> = memory.reports.iter().map(|r| (r.object_id.clone(), r.revision)).collect();
+    let revisions: BTreeSet<_> = {
+        let memory = hub.memory.lock().unwrap();
+        memory.reports.iter().map(|r| (r.object_id.clone(), r.revision)).collect()
+    };
     assert_eq!(revisions.len(), 2, "the same revisions under new sequences");
-    drop(memory);
     tokio::time::timeout(std::time::Duration::from_secs(5), edge.rescan.notified()).await.unwrap();
 }
 
@@ -229,10 +232,8 @@ async fn a_box_whose_clock_is_dead_renews_when_the_hub_turns_it_away() {
 fn check(memory: &Memory, newest: &BTreeMap<u128, i32>) -> Result<(), TestCaseError> {
     let mut by_sequence: BTreeMap<u64, &campanile_proto::edge::v1::Report> = BTreeMap::new();
     for report in &memory.reports {
-        if let Some(before) = by_sequence.insert(report.sequence, report) {
-            prop_assert_eq!(before.object_id.clone(), report.object_id.clone());
-            prop_assert_eq!(before.revision, report.revision);
-        }
+        let before = by_sequence.insert(report.sequence, report);
+        prop_assert!(before.is_none(), "sequence {} was sent again though the hub held it", report.sequence);
     }
     let mut best: BTreeMap<Bytes, (u64, i32)> = BTreeMap::new();
     for report in &memory.reports {
@@ -277,6 +278,10 @@ proptest! {
             }
             until_empty(&edge.index).await;
             edge.stop.cancel();
+            let counted = edge.index.progress().await.unwrap().acknowledged_count;
+            let held = hub.memory.lock().unwrap().held.len() as u64;
+            prop_assert!(counted <= held, "counted {counted}, and the hub holds {held}");
+            prop_assert!(counted >= newest.len() as u64, "every object's newest state was acknowledged: {counted}");
             check(&hub.memory.lock().unwrap(), &newest)
         })?;
     }
@@ -418,6 +423,7 @@ async fn live_follows_from_segment_to_segment_until_it_is_cancelled() {
         size_bytes: first.bytes.len() as u64,
         newest_link: first.link,
         closed: true,
+        signed: None,
     };
     tell(&index, vec![closed, open(&second)]).await;
     hub.until("the next segment", |m| (indexes(&m.delivered) == [4, 5, 6, 7, 8]).then_some(())).await;
@@ -425,4 +431,47 @@ async fn live_follows_from_segment_to_segment_until_it_is_cancelled() {
     hub.until("the end", |m| (m.deliveries_ended == 1).then_some(())).await;
     let end = hub.memory.lock().unwrap().delivered.pop();
     assert!(matches!(end, Some(Delivered::End(end)) if end.reason == "cancelled" && !end.complete));
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_of_a_recording_is_not_delivered_as_complete() {
+    let hub = FakeHub::start().await;
+    let (edge, segments) = with_footage(&hub).await;
+    let path = segments[0].path(&edge.state.path().join("media"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[segments[0].offsets[6]] = 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    let span = TimeSpan { from_us: NOON, to_us: NOON + 11_000_000 };
+    let (messages, complete, reason) = delivered(&hub, fetch(What::Span(span))).await;
+    assert!(!complete && reason.contains("damaged"), "{reason}");
+    assert_eq!(indexes(&messages), [0, 1, 2, 3], "what can be read is there");
+    // Control: the other segment.
+    let span = TimeSpan { from_us: NOON + 13_000_000, to_us: NOON + 15_000_000 };
+    assert!(delivered(&hub, fetch(What::Span(span))).await.1);
+}
+
+#[tokio::test]
+async fn bulk_waits_while_somebody_watches_and_goes_on_afterwards() {
+    let hub = FakeHub::start().await;
+    let (_edge, _segments) = with_footage(&hub).await;
+    let watched = Fetch { class: FetchClass::Live.into(), ..fetch(What::Live(Follow {})) };
+    hub.say(Down::Fetch(watched.clone())).await;
+    hub.until("live footage", |m| (!indexes(&m.delivered).is_empty()).then_some(())).await;
+    hub.memory.lock().unwrap().delivered.clear();
+    let span = What::Span(TimeSpan { from_us: NOON, to_us: NOON + 100_000_000 });
+    hub.say(Down::Fetch(Fetch { class: FetchClass::Backfill.into(), ..fetch(span) })).await;
+    hub.until("the bulk fetch is open", |m| {
+        m.delivered.iter().any(|message| matches!(message, Delivered::Open(_))).then_some(())
+    })
+    .await;
+    let headers_only = What::Span(TimeSpan { from_us: NOON, to_us: NOON + 1_000_000 });
+    let playlist = Fetch { class: FetchClass::Playback.into(), headers_only: true, ..fetch(headers_only) };
+    hub.say(Down::Fetch(playlist)).await;
+    hub.until("a playlist in between", |m| (m.deliveries_ended == 1).then_some(())).await;
+    let payloads = |m: &Memory| {
+        m.delivered.iter().filter(|d| matches!(d, Delivered::Record(record) if !record.payload.is_empty())).count()
+    };
+    assert_eq!(payloads(&hub.memory.lock().unwrap()), 0, "bulk has sent nothing yet");
+    hub.say(Down::Cancel(CancelFetch { fetch_id: watched.fetch_id })).await;
+    hub.until("all of the bulk", |m| (m.deliveries_ended == 3 && payloads(m) >= 24).then_some(())).await;
 }

@@ -17,7 +17,9 @@ pub const NAMES: &[&str] = &[
     "signed_keys",
     "edge_hello",
     "edge_report_camera",
+    "edge_report_camera_losses",
     "edge_report_segment",
+    "edge_report_segment_signed",
     "edge_report_sealed",
     "edge_report_health",
     "edge_report_anchor",
@@ -82,7 +84,9 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         condition: CameraCondition::Unreachable.into(),
         detail: "la telecamera non risponde".into(),
         since: Some(instant()),
+        ..StreamState::default()
     };
+    let losses = StreamState { lost_packets: 40, lost_pictures: 7, ..state.clone() };
     let camera = CameraState {
         camera_id: id(4),
         name: "Piazza del Duomo".into(),
@@ -103,7 +107,10 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         newest_link: hash(9),
         closed: true,
         deleted_by: "retention".into(),
+        ..SegmentState::default()
     };
+    let signed = SegmentState { last_link: hash(8), edge_signature: hash(7), ..segment.clone() };
+    let lossy = CameraState { streams: vec![losses], ..camera.clone() };
     let sealed = SealedRecord {
         segment_header: header().encode_to_vec().into(),
         wrapped_key: Bytes::from_static(b"enc and key"),
@@ -152,7 +159,9 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
     let messages = vec![
         ("edge_hello", Hello(hello)),
         ("edge_report_camera", report(Body::Camera(camera))),
+        ("edge_report_camera_losses", report(Body::Camera(lossy))),
         ("edge_report_segment", report(Body::Segment(segment))),
+        ("edge_report_segment_signed", report(Body::Segment(signed))),
         ("edge_report_sealed", report(Body::Sealed(sealed))),
         ("edge_report_health", report(Body::Health(health))),
         ("edge_report_anchor", report(Body::Anchor(anchor()))),

@@ -4,7 +4,7 @@ mod reader;
 mod writer;
 
 pub use reader::{Entry, SegmentReader, Verified};
-pub use writer::{Appended, SegmentWriter};
+pub use writer::{Appended, Closed, SegmentWriter};
 
 use campanile_proto::kind::Kind;
 use campanile_proto::segment::{DamagedRecord, SealError};
@@ -12,6 +12,15 @@ use std::path::PathBuf;
 
 /// Signs what a footer carries with the box's key (ECDSA P-256, ASN.1).
 pub type Signer = std::sync::Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
+/// What a box vouches for when it closes a segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signed {
+    /// Link before the footer.
+    pub last_link: bytes::Bytes,
+    /// Over `footer_signature_input`; empty: the box had no key.
+    pub edge_signature: bytes::Bytes,
+}
 
 /// Why a segment could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +45,7 @@ impl SegmentError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Write { source, .. } | Self::Create { source, .. } | Self::Sync { source, .. }
-                if source.kind() == std::io::ErrorKind::StorageFull =>
+                if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
             {
                 Kind::Exhausted
             }

@@ -1,7 +1,9 @@
 use super::*;
 use bytes::Bytes;
 use campanile_proto::ids::{OrganisationId, RunId, SegmentId};
-use campanile_proto::segment::{FORMAT, PrivateKey, SegmentKey, footer_signature_input, key_pair};
+use campanile_proto::segment::{
+    DamagedRecord, FORMAT, PrivateKey, SegmentKey, TRAILER_BYTES, footer_signature_input, key_pair,
+};
 use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentHeader, Suite};
 use std::path::Path;
 use std::sync::Arc;
@@ -115,12 +117,21 @@ fn a_torn_tail_costs_the_torn_record_only() {
     let (whole, first) = (writer.size_bytes(), SegmentReader::open(&path).unwrap().next_entry().unwrap().unwrap());
     drop(writer);
     let bytes = std::fs::read(&path).unwrap();
-    for cut in first.offset + 1..whole {
+    let ends: Vec<u64> = {
+        let mut reader = SegmentReader::open(&path).unwrap();
+        let starts = std::iter::from_fn(|| reader.next_entry().unwrap()).map(|entry| entry.offset);
+        starts.chain([whole]).collect()
+    };
+    assert_eq!(ends.len(), 5, "an init section and three fragments");
+    for cut in first.offset..=whole {
         let torn = folder.path().join("torn");
         std::fs::write(&torn, &bytes[..cut as usize]).unwrap();
         let verified = SegmentReader::open(&torn).unwrap().verify().unwrap();
-        assert_eq!(verified.whole_bytes + verified.torn_bytes, cut);
-        assert!(verified.count <= 3 && verified.footer.is_none());
+        let last_whole = ends.iter().copied().filter(|end| *end <= cut).max().unwrap();
+        assert_eq!((verified.whole_bytes, verified.torn_bytes), (last_whole, cut - last_whole), "cut at {cut}");
+        let fragments = ends.iter().filter(|end| **end <= cut).count().saturating_sub(2);
+        assert_eq!(verified.count, fragments as u64, "cut at {cut}");
+        assert!(verified.footer.is_none());
     }
 }
 
@@ -130,10 +141,16 @@ fn damage_in_the_middle_is_named_with_its_place() {
     let path = folder.path().join("damaged");
     let (writer, _) = write(&path, Suite::Aes256Gcm);
     drop(writer);
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
-    let found = SegmentReader::open(&path).and_then(|mut reader| reader.verify());
-    assert!(matches!(found, Err(SegmentError::Damaged { .. } | SegmentError::NoSegment { .. })), "{found:?}");
+    let whole = std::fs::read(&path).unwrap();
+    let mut reader = SegmentReader::open(&path).unwrap();
+    let entries: Vec<Entry> = std::iter::from_fn(|| reader.next_entry().unwrap()).collect();
+    for (entry, next) in entries.iter().zip(&entries[1..]) {
+        let mut bytes = whole.clone();
+        // Within the payload: lengths still lead to the next record.
+        bytes[next.offset as usize - TRAILER_BYTES - 1] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let found = SegmentReader::open(&path).unwrap().verify();
+        let Err(SegmentError::Damaged { offset, source, .. }) = found else { panic!("{found:?}") };
+        assert_eq!((offset, source), (entry.offset, DamagedRecord::Checksum));
+    }
 }

@@ -1,6 +1,6 @@
 //! One segment being written.
 
-use super::{SegmentError, Signer};
+use super::{SegmentError, Signed, Signer};
 use bytes::Bytes;
 use campanile_proto::segment::{Link, MAGIC, PublicKey, Record, SegmentKey, first_link, footer_signature_input};
 use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Suite, TableEntry};
@@ -33,6 +33,15 @@ pub struct SegmentWriter {
 pub struct Appended {
     pub offset: u64,
     pub record: Record,
+}
+
+/// A segment that was closed.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    /// Behind the footer.
+    pub link: Link,
+    pub size_bytes: u64,
+    pub signed: Signed,
 }
 
 impl SegmentWriter {
@@ -93,21 +102,23 @@ impl SegmentWriter {
         Ok(appended)
     }
 
-    /// Writes the signed footer and brings everything to disk.
-    pub fn close(mut self, closed: Instant, signer: Option<&Signer>) -> Result<(Link, u64), SegmentError> {
+    /// Writes the signed footer and brings everything to disk. `end`: of the last byte received.
+    pub fn close(mut self, end: Instant, signer: Option<&Signer>) -> Result<Closed, SegmentError> {
         let last_link = Bytes::copy_from_slice(&self.link);
         let input = footer_signature_input(&self.header.segment_id, &last_link);
+        let edge_signature = Bytes::from(signer.map(|sign| sign(&input)).unwrap_or_default());
+        let signed = Signed { last_link: last_link.clone(), edge_signature: edge_signature.clone() };
         let footer = SegmentFooter {
             fragment_count: self.count,
             payload_bytes: self.payload_bytes,
             table: std::mem::take(&mut self.table),
-            closed: Some(closed),
+            closed: Some(end),
             last_link,
-            edge_signature: signer.map(|sign| sign(&input)).unwrap_or_default().into(),
+            edge_signature,
         };
         self.record(RecordKind::Footer, footer.encode_to_vec().into(), Bytes::new())?;
         self.sync()?;
-        Ok((self.link, self.size_bytes))
+        Ok(Closed { link: self.link, size_bytes: self.size_bytes, signed })
     }
 
     /// Brings what was written to disk.
