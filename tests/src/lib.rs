@@ -4,6 +4,8 @@
 //! Does not belong here: anything a shipped binary needs; mocks.
 //! Invariant: everything made lies under one folder, every process started is ended.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod camera_list;
 pub mod clips;
 pub mod demo;
