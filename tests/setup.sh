@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 build="gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev"
 run="gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"
 camera="gstreamer1.0-plugins-ugly libgstrtspserver-1.0-0"
-test="ffmpeg"
+test="ffmpeg libfaketime"
 case "${1:-}" in
 demo) packages="$build $run $camera" ;;
 test) packages="$build $run $camera $test" ;;

@@ -1,6 +1,6 @@
 //! One box as a process.
 
-use crate::process::{Process, run_to_end};
+use crate::process::{Process, run_to_end_at};
 use crate::roster::{BoxPlan, Camera, Picture, SceneSize, to_toml};
 use crate::simcam::{Simcam, write_private};
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,8 @@ pub struct EdgeBox {
     pub plan: BoxPlan,
     pub folder: PathBuf,
     pub process: Option<Process>,
+    /// A wall clock that is off, see [`Process::start_at`].
+    pub wall: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -60,7 +62,7 @@ impl EdgeBox {
             camera: cameras,
         })?;
         write_private(&folder.join("edge.toml"), &text)?;
-        Ok(Self { plan, folder, process: None })
+        Ok(Self { plan, folder, process: None, wall: None })
     }
 
     pub fn config(&self) -> String {
@@ -72,7 +74,11 @@ impl EdgeBox {
         let file = self.folder.join("token");
         write_private(&file, token)?;
         let file_text = file.to_string_lossy().into_owned();
-        let output = run_to_end("campanile-edge", &["enrol", "--config", &self.config(), "--token-file", &file_text])?;
+        let output = run_to_end_at(
+            "campanile-edge",
+            &["enrol", "--config", &self.config(), "--token-file", &file_text],
+            self.wall.as_deref(),
+        )?;
         std::fs::remove_file(&file).context("cannot remove the token")?;
         if !output.status.success() {
             bail!("enrolment of {} ended with {}: {}", self.plan.name, output.status, text(&output.stderr));
@@ -82,7 +88,12 @@ impl EdgeBox {
 
     pub fn start(&mut self) -> Result<()> {
         let log = self.folder.join("edge.log");
-        self.process = Some(Process::start("campanile-edge", &["run", "--config", &self.config()], &log)?);
+        self.process = Some(Process::start_at(
+            "campanile-edge",
+            &["run", "--config", &self.config()],
+            &log,
+            self.wall.as_deref(),
+        )?);
         Ok(())
     }
 

@@ -22,11 +22,14 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 
 /// Runs `name` to its end.
 pub fn run_to_end(name: &str, arguments: &[&str]) -> Result<Output> {
-    Command::new(binary(name)?)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {name}"))
+    run_to_end_at(name, arguments, None)
+}
+
+/// The same by a wall clock that is off.
+pub fn run_to_end_at(name: &str, arguments: &[&str], wall: Option<&str>) -> Result<Output> {
+    let mut command = Command::new(binary(name)?);
+    set_wall(&mut command, wall)?;
+    command.args(arguments).stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))
 }
 
 /// Living children of process `parent` that have `argument` on their command line.
@@ -45,6 +48,22 @@ pub fn children(parent: u32, argument: &str) -> Result<Vec<Pid>> {
     Ok(found)
 }
 
+fn set_wall(command: &mut Command, wall: Option<&str>) -> Result<()> {
+    if let Some(wall) = wall {
+        command.env("LD_PRELOAD", libfaketime()?).env("FAKETIME", wall).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        // Without a shared memory of its own, and for clocks only.
+        command.env("FAKETIME_DISABLE_SHM", "1").env("NO_FAKE_STAT", "1").env("FAKETIME_NO_CACHE", "1");
+    }
+    Ok(())
+}
+
+/// Debian's package `libfaketime`, in its folder for threads.
+fn libfaketime() -> Result<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").context("cannot read /usr/lib")?.flatten();
+    let mut found = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    found.find(|path| path.is_file()).context("libfaketime is not installed; run tests/setup.sh test")
+}
+
 pub struct Process {
     name: String,
     log: PathBuf,
@@ -55,12 +74,20 @@ impl Process {
     /// Starts `name`; both outputs are appended to `log`. It is in its own group, so that a terminal's Ctrl-C
     /// reaches only us, and is killed by the kernel should we die (setpriv, util-linux).
     pub fn start(name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::start_at(name, arguments, log, None)
+    }
+
+    /// The same by a wall clock that is off: `-90d`, or `@1970-01-01 00:00:00` (libfaketime); the monotonic clock
+    /// is true.
+    pub fn start_at(name: &str, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        set_wall(&mut command, wall)?;
+        let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary(name)?)
             .args(arguments)

@@ -30,7 +30,10 @@ impl Rig {
         let target = build.parent().and_then(Path::parent).context("binaries lie in target/debug")?;
         let tests = target.join("whole-system");
         std::fs::create_dir_all(&tests).context("cannot make the tests' folder")?;
-        let folder = tempfile::tempdir_in(&tests).context("cannot make a test's folder")?;
+        // To look at what a failed test left behind.
+        let kept = std::env::var_os("CAMPANILE_KEEP").is_some();
+        let folder =
+            tempfile::Builder::new().disable_cleanup(kept).tempdir_in(&tests).context("cannot make a test's folder")?;
         let cameras_folder = folder.path().join("cameras");
         std::fs::create_dir_all(&cameras_folder).context("cannot make the cameras' folder")?;
         let simcam = Simcam::start(&cameras_folder, &target.join("scenes"), cameras)?;
@@ -39,11 +42,16 @@ impl Rig {
 
     /// A town with its hub running and no box yet.
     pub fn town(&self, key: &'static str, boxes: Vec<BoxPlan>) -> Result<Town> {
-        let name = if key == "prato" { "Comune di Prato" } else { "Comune di Firenze" };
-        let plan = TownPlan { key, name, ipa_code: "", boxes };
-        let mut town = Town::prepare(plan, self.folder.path().join(key))?;
+        let mut town = self.prepared_town(key, boxes)?;
         town.start_hub()?;
         Ok(town)
+    }
+
+    /// A town with its configuration written and nothing running.
+    pub fn prepared_town(&self, key: &'static str, boxes: Vec<BoxPlan>) -> Result<Town> {
+        let name = if key == "prato" { "Comune di Prato" } else { "Comune di Firenze" };
+        let plan = TownPlan { key, name, ipa_code: "", boxes };
+        Town::prepare(plan, self.folder.path().join(key))
     }
 
     /// A town with hub and boxes running.

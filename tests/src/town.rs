@@ -98,6 +98,12 @@ impl Town {
         Ok(())
     }
 
+    /// The hub serves now, and will serve at the same ports when it comes back.
+    pub fn keeps_its_ports(&mut self) -> Result<()> {
+        self.last = Some(self.addresses()?);
+        Ok(())
+    }
+
     /// Takes `port` for people and the next one for boxes and partners.
     pub fn listen_at(&self, port: u16) -> Result<()> {
         let next = port.checked_add(1).context("there is no port after the last one")?;
