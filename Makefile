@@ -38,10 +38,14 @@ bench: ## Criterion benches; results under target/criterion
 	@cargo bench --workspace
 
 .PHONY: lint
-lint: ## rustfmt, clippy, cargo deny
+lint: ## rustfmt, clippy, cargo deny (which must be installed)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo deny --workspace check
+	cargo deny --workspace check licenses bans sources
+
+.PHONY: advisories
+advisories: ## Known vulnerabilities; dials out for the list
+	cargo deny --workspace check advisories
 
 .PHONY: build-demo
 build-demo:
