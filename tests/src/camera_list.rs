@@ -104,6 +104,13 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_example_is_read() {
+        let shipped = std::fs::read_to_string(crate::tidy::root().join("configs/cameras.example.toml")).unwrap();
+        let cameras = list(&shipped, 0o600).unwrap();
+        assert!(matches!(&cameras[..], [(_, Picture::Real { sub: Some(_), .. })]), "{cameras:?}");
+    }
+
+    #[test]
     fn a_password_on_a_broken_line_is_not_repeated() {
         let error = list("[[camera]]\nname='Ponte'\npassword='geheim'x\n", 0o600).unwrap_err();
         let said = format!("{error} {error:?}");
