@@ -1,11 +1,11 @@
 //! Every clip of a folder as a camera: recorded, indexed, found, played back whole.
 
-use crate::demo::{clips_in, hits, micros_now, search};
+use crate::demo::{ARRIVES_WITHIN_US, clips_in, hits, micros_now, search, until_past};
 use crate::proof::audit;
 use crate::rig::{Rig, play};
 use crate::roster::{BoxPlan, Camera, Picture};
 use crate::town::Town;
-use crate::until::{until, until_each};
+use crate::until::until_each;
 use anyhow::{Context, Result, ensure};
 use campanile_sim::units::read_mp4;
 use std::path::Path;
@@ -62,13 +62,7 @@ fn row(rig: &Rig, town: &Town, camera: &Camera, began_us: i64) -> Result<()> {
     let (from, to) = (began_us + 8_000_000, began_us + (8 + seconds) * 1_000_000);
     let id = crate::rig::camera_id(town, &camera.name)?;
     let file = rig.path(&format!("{}.mp4", camera.key));
-    let limit = Duration::from_secs(u64::try_from(seconds)?) + MARGIN;
-    let recorded = || match micros_now() {
-        Ok(now) if now > to + 3_000_000 => Ok(()),
-        Ok(now) => Err(format!("{} s to go", (to + 3_000_000 - now) / 1_000_000)),
-        Err(error) => Err(format!("{error:#}")),
-    };
-    until("recorded", limit, recorded)?;
+    until_past(to + ARRIVES_WITHIN_US)?;
     until_each(Duration::from_secs(1), "played back whole", MARGIN, || {
         play(town, town, &id, from, to, &file).map_err(|error| format!("{error:#}"))
     })?;

@@ -24,6 +24,10 @@ const REPORTED_WITHIN: Duration = Duration::from_secs(30);
 const INDEXED_WITHIN: Duration = Duration::from_secs(120);
 /// Wall-clock slack at the edges of an interval: sending, arrival and the smoothing of the time line.
 const EDGE_SLACK_US: i64 = 250_000;
+/// Every camera records by now.
+const RECORDED_BEFORE_US: i64 = 1_000_000;
+/// From a picture to its fragment at the box, whole.
+pub const ARRIVES_WITHIN_US: i64 = 3_000_000;
 /// Each try fetches footage and writes the register.
 const PLAY_PAUSE: Duration = Duration::from_secs(1);
 const CASE: &str = "DEMO/2026/1";
@@ -251,44 +255,19 @@ fn wait_for_motion(towns: &[&Town]) -> Result<((), String)> {
 
 /// Plays the newest complete thirty seconds of `camera` of `owner` at `asker` into a file.
 fn play_across(asker: &Town, owner: &Town, camera: &Camera, folder: &Path) -> Result<((PathBuf, i64, i64), String)> {
-    let organisation = owner.addresses()?.organisation_id;
     let cameras = asker.json(&["cameras"])?;
     let row = cameras.iter().flat_map(flatten).find(|row| row["name"] == *camera.name);
     let id = row.and_then(|row| row["id"].as_str()).with_context(|| format!("{} is not listed", camera.name))?;
     let file = folder.join("firenze.mp4");
-    let path = file.to_string_lossy().into_owned();
-    let what = format!("{PLAYED_SECONDS} s of {} recorded and played", camera.name);
     let started = micros_now()?;
-    let (from, to) = until_each(PLAY_PAUSE, &what, Duration::from_secs(90), || {
-        let to = micros_now().map_err(|e| e.to_string())? - 3_000_000;
-        let from = to - PLAYED_SECONDS * 1_000_000;
-        let (from_text, to_text) = (rfc3339(from), rfc3339(to));
-        let arguments = [
-            "play",
-            "--organisation",
-            &organisation,
-            "--camera",
-            id,
-            "--from",
-            &from_text,
-            "--to",
-            &to_text,
-            "--purpose",
-            "urban-security",
-            "--case",
-            CASE,
-            "--out",
-            &path,
-            "--complete",
-        ];
-        asker.command(&arguments).map(|_| (from, to)).map_err(|error| format!("{error:#}"))
+    let (from, to) = (started - RECORDED_BEFORE_US, started - RECORDED_BEFORE_US + PLAYED_SECONDS * 1_000_000);
+    until_past(to + ARRIVES_WITHIN_US)?;
+    until_each(PLAY_PAUSE, "played whole", Duration::from_secs(60), || {
+        asker.play(owner, id, from, to, CASE, &file).map_err(|error| format!("{error:#}"))
     })?;
     let size = std::fs::metadata(&file).context("nothing was written")?.len();
     let waited = (micros_now()? - started) as f64 / 1e6;
-    Ok((
-        (file, from, to),
-        format!("{:.1} MB in {} ({waited:.1} s with the wait for the footage)", size as f64 / 1e6, path),
-    ))
+    Ok(((file, from, to), format!("{:.1} MB ({waited:.1} s with the wait for the footage)", size as f64 / 1e6)))
 }
 
 /// The same check with another camera's log must fail.
@@ -316,6 +295,17 @@ fn prove(
             control.foreign.len()
         ),
     ))
+}
+
+/// Waits until an instant (UTC, microseconds) has passed.
+pub fn until_past(instant_us: i64) -> Result<()> {
+    let left_us = instant_us - micros_now()?;
+    let limit = Duration::from_micros(u64::try_from(left_us).unwrap_or(0)) + Duration::from_secs(5);
+    until("what is to be played is recorded", limit, || match micros_now() {
+        Ok(now) if now > instant_us => Ok(()),
+        Ok(now) => Err(format!("{} s to go", (instant_us - now) / 1_000_000)),
+        Err(error) => Err(format!("{error:#}")),
+    })
 }
 
 /// UTC now in microseconds.

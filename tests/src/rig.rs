@@ -157,26 +157,7 @@ pub fn wait_for_edge(town: &Town, name: &str, what: &str, is_so: impl Fn(&Value)
 
 /// Plays [from, to) of an own or a partner's camera into a file, whole or not at all.
 pub fn play(asker: &Town, owner: &Town, camera: &str, from_us: i64, to_us: i64, file: &Path) -> Result<String> {
-    let organisation = owner.addresses()?.organisation_id;
-    let (from, to) = (crate::demo::rfc3339(from_us), crate::demo::rfc3339(to_us));
-    asker.command(&[
-        "play",
-        "--organisation",
-        &organisation,
-        "--camera",
-        camera,
-        "--from",
-        &from,
-        "--to",
-        &to,
-        "--purpose",
-        "urban-security",
-        "--case",
-        "TEST/2026/1",
-        "--out",
-        &file.to_string_lossy(),
-        "--complete",
-    ])
+    asker.play(owner, camera, from_us, to_us, "TEST/2026/1", file)
 }
 
 /// Plays the newest `seconds` that are whole; gives the interval played.

@@ -1,5 +1,6 @@
 //! One town: its hub as a process, its boxes, and its people's command line.
 
+use crate::demo::rfc3339;
 use crate::edge_box::{EdgeBox, text};
 use crate::process::{Process, run_to_end};
 use crate::roster::{TownPlan, to_toml};
@@ -153,6 +154,23 @@ impl Town {
         let output = self.command(&[arguments, &["--json"]].concat())?;
         let values = serde_json::Deserializer::from_str(&output).into_iter();
         values.collect::<Result<_, _>>().with_context(|| format!("not JSON: {output}"))
+    }
+
+    /// Plays [from, to) of a camera of `owner` into a file, whole or not at all.
+    pub fn play(
+        &self,
+        owner: &Town,
+        camera: &str,
+        from_us: i64,
+        to_us: i64,
+        case: &str,
+        file: &Path,
+    ) -> Result<String> {
+        let organisation = owner.addresses()?.organisation_id;
+        let (from, to, file) = (rfc3339(from_us), rfc3339(to_us), file.to_string_lossy());
+        let whose = ["play", "--organisation", &organisation, "--camera", camera, "--from", &from, "--to", &to];
+        let why = ["--purpose", "urban-security", "--case", case, "--out", &file, "--complete"];
+        self.command(&[&whose[..], &why[..]].concat())
     }
 
     /// Makes the boxes, enrols each with a token of its own, and starts them.
