@@ -209,6 +209,39 @@ async fn a_report_told_twice_counts_once() {
 }
 
 #[tokio::test]
+async fn a_hub_that_doubts_its_clock_drops_no_report_as_expired_or_of_the_future() {
+    let bench = Bench::new();
+    let right = bench.clock.utc();
+    for (sequence, days) in [(1, 30), (2, -30)] {
+        let (object, event) = (ObjectId::random(), EventId::random());
+        let sealed = Body::Sealed(bench.sealed(EDGE, CAMERA, object, 1, bench.event(event, false)));
+        let report = Report { object_id: object.into(), ..report(sequence, 0, 1, sealed) };
+        bench.clock.step_utc(right.plus_micros(days * 24 * MICROS_PER_HOUR));
+        assert!(!bench.keeper.clock_trusted());
+        let ack = bench.catalog.ingest(EDGE, vec![report]).await.unwrap();
+        assert_eq!((ack.refused, ack.expired), (0, 0));
+        bench.clock.step_utc(right);
+        assert!(bench.derived.event(event).await.unwrap().is_some());
+    }
+    // What is of no time at all goes once the clock is believed.
+    let (object, event) = (ObjectId::random(), EventId::random());
+    bench.clock.step_utc(right.plus_micros(30 * 24 * MICROS_PER_HOUR));
+    let mad = bench.event(event, false);
+    bench.clock.step_utc(right);
+    let sealed = || Body::Sealed(bench.sealed(EDGE, CAMERA, object, 1, mad.clone()));
+    let told = |sequence, sealed| vec![Report { object_id: object.into(), ..report(sequence, 0, 1, sealed) }];
+    let ack = bench.catalog.ingest(EDGE, told(3, sealed())).await.unwrap();
+    assert_eq!((ack.refused, ack.expired), (1, 0));
+    let late = told(4, sealed());
+    bench.clock.step_utc(right.plus_micros(-MICROS_PER_HOUR));
+    assert_eq!(bench.catalog.ingest(EDGE, late).await.unwrap().refused, 0);
+    bench.clock.step_utc(right);
+    assert!(bench.derived.event(event).await.unwrap().is_some());
+    bench.derived.expire(7).await.unwrap();
+    assert!(bench.derived.event(event).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn the_highest_revision_wins_in_any_order() {
     let bench = Bench::new();
     for (sequence, revision, name) in [(5, 9, "new"), (4, 8, "old"), (3, 7, "older")] {

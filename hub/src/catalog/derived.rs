@@ -1,7 +1,7 @@
 //! Events, motion and thumbnails: opened from sealed records, kept in a folder a UTC day of capture.
 
 use super::ingest::{Outcome, Sealed};
-use super::opening::{Opened, Opener};
+use super::opening::{AHEAD_US, Opened, Opener};
 use super::owner::Owner;
 use super::partition::Partition;
 use super::{Anchors, CatalogError, EventRow, MotionRow};
@@ -297,7 +297,9 @@ impl Days {
     fn expire(&mut self, now: WallTime, retention_days: u32) -> Result<(u64, u64), CatalogError> {
         self.opener.forget();
         let whole = i64::from(retention_days) + 1;
-        let over: Vec<i64> = self.open.keys().copied().filter(|day| (day + whole) * MICROS_PER_DAY <= now.0).collect();
+        // Days to come were kept while the clock was in doubt, and would be kept for longer than their term.
+        let over = |day: i64| (day + whole) * MICROS_PER_DAY <= now.0 || day > day_of(now.plus_micros(AHEAD_US));
+        let over: Vec<i64> = self.open.keys().copied().filter(|day| over(*day)).collect();
         let mut days = 0;
         for day in over {
             self.open.remove(&day);
