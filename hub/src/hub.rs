@@ -6,7 +6,7 @@ use crate::catalog::{self, Catalog, CatalogError, Derived};
 use crate::config::Config;
 use crate::federation::{Federation, FederationError};
 use crate::fleet::{self, Authority, AuthorityError, Fleet, FleetError, Identity, IdentityError, SessionTerms};
-use crate::media::{KeeperError, Playback, RingKeeper};
+use crate::media::{Keeper, KeeperError, Playback, RingKeeper};
 use crate::register::{Register, RegisterError};
 use crate::retention::Retention;
 use crate::rpc::{self, EdgeService, RpcError, Served};
@@ -169,7 +169,7 @@ pub async fn run(
     let (token, register, served) = (stop.child_token(), hub.register.clone(), hub.clone());
     tasks.spawn(async move {
         let (days, clock, keeper) = (served.config.register_personal_days, served.clock.clone(), served.keeper.clone());
-        register.run(days, clock, move || keeper.clock_trusted(), token.clone()).await;
+        register.run(days, clock, move || keeper.may_destroy(), token.clone()).await;
         ended("register", &token, ())
     });
 
@@ -240,7 +240,13 @@ pub(crate) async fn open(
     let days = config.retention_days;
     let identity = Arc::new(Identity::open(&dir, &config.organisation.name, &config.organisation.ipa_code)?);
     let authority = Arc::new(Authority::open(&dir, &identity, clock.utc())?);
-    let keeper = Arc::new(RingKeeper::open(&dir.join("keyring"), identity.clone(), days, clock.clone())?);
+    let keeper = Arc::new(RingKeeper::open_beside(
+        &dir.join("keyring"),
+        identity.clone(),
+        days,
+        clock.clone(),
+        config.clock_marks.clone(),
+    )?);
     let (catalog, derived) = catalog::open(&dir, identity.id, keeper.clone(), clock.clone(), days)?;
     let register = Register::open(&dir.join("register.sqlite"), identity.id, identity.register.clone(), clock.clone())?;
     let people = People::open(&dir, identity.id, clock.clone())?;

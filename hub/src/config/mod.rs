@@ -36,6 +36,8 @@ pub struct Config {
     pub retention_days: u32,
     /// How long names, purposes and case numbers stand beside the register's tree.
     pub register_personal_days: u32,
+    /// Files that are touched whenever the wall clock was synchronised, anew in every boot.
+    pub clock_marks: Vec<PathBuf>,
     /// IANA name; for the screen only, everything else is UTC.
     pub time_zone: String,
 }
@@ -102,6 +104,7 @@ struct RawConfig {
     rpc: RawRpc,
     web: RawWeb,
     retention: RawRetention,
+    clock_marks: Vec<PathBuf>,
     register: RawRegister,
     time_zone: String,
 }
@@ -143,6 +146,7 @@ impl RawConfig {
             rpc: RawRpc::read(file.section("rpc", problems), problems),
             web: RawWeb::read(file.section("web", problems), problems),
             retention: RawRetention::read(file.section("retention", problems), problems),
+            clock_marks: read_clock_marks(file.section("clock", problems), problems),
             register: RawRegister::read(file.section("register", problems), problems),
         };
         file.end(problems);
@@ -201,6 +205,22 @@ impl RawRegister {
         section.end(problems);
         read
     }
+}
+
+fn read_clock_marks(mut section: Section, problems: &mut Problems) -> Vec<PathBuf> {
+    let marks = section.texts("marks", problems).map_or_else(
+        || vec![PathBuf::from(crate::media::TIMESYNC_MARK)],
+        |marks| marks.into_iter().map(PathBuf::from).collect(),
+    );
+    if marks.iter().any(|mark| !mark.starts_with("/run")) {
+        problems.add(
+            "clock.marks",
+            "names a file outside /run, which would speak for a boot it is not of",
+            "name files under /run, which is empty after every boot",
+        );
+    }
+    section.end(problems);
+    marks
 }
 
 /// Reads and checks the file.
@@ -293,6 +313,7 @@ fn check(raw: RawConfig, problems: &mut Problems) -> Option<Config> {
         web,
         retention_days: raw.retention.days,
         register_personal_days: raw.register.personal_days,
+        clock_marks: raw.clock_marks,
         time_zone: raw.time_zone,
     })
 }
@@ -377,7 +398,18 @@ mod tests {
         assert_eq!(short.web, shipped.web);
         assert_eq!((short.rpc_listen, short.retention_days), (shipped.rpc_listen, shipped.retention_days));
         assert_eq!(short.register_personal_days, shipped.register_personal_days);
+        assert_eq!(short.clock_marks, shipped.clock_marks);
         assert_eq!((short.rpc_advertise, short.time_zone), (shipped.rpc_advertise, shipped.time_zone));
+    }
+
+    #[test]
+    fn a_mark_that_outlives_the_boot_does_not_speak_for_the_clock() {
+        let text = |mark| {
+            format!("config_version = 1\ndata_dir = \"/x\"\n[organisation]\nname = \"x\"\n[clock]\nmarks = [{mark}]")
+        };
+        assert_eq!(parse(&text("\"/run/chrony/step\"")).unwrap().clock_marks, [PathBuf::from("/run/chrony/step")]);
+        let problems = parse(&text("\"/var/lib/chrony/drift\"")).unwrap_err();
+        assert_eq!(problems[0].key, "clock.marks");
     }
 
     #[test]

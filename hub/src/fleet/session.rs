@@ -3,6 +3,7 @@
 use super::Fleet;
 use super::hello::{Opening, Rejected};
 use super::sessions::Live;
+use crate::media::Keeper;
 use campanile_proto::edge::v1::{
     CameraCondition, EdgeMessage, Goodbye, HubMessage, HubTime, Report, edge_message, hub_message,
 };
@@ -98,9 +99,9 @@ impl Fleet {
         info!(%edge, reason, "session ended");
     }
 
-    /// None while this hub does not believe its clock: a box destroys and names hours by what it is told.
+    /// None while this hub is not sure of its clock: a box destroys and names hours by what it is told.
     pub(super) fn hub_time(&self) -> Option<HubMessage> {
-        if !self.0.keeper.clock_trusted() {
+        if !self.0.keeper.may_destroy() {
             return None;
         }
         // How far this machine's clock may be off is not measured; a second is what NTP keeps easily.

@@ -3,7 +3,7 @@
 use super::alarm::Alarm;
 use super::kept::{HOURS_AHEAD, HOURS_BEHIND, Kept, Maintained, over};
 use super::ring::{Reserve, RingError, RingFolder};
-use super::trust::{self, Reading, TIMESYNC_MARK, TRUSTED_DRIFT_US};
+use super::trust::{self, PROBATION_US, Reading, TIMESYNC_MARK, TRUSTED_DRIFT_US, Trust};
 use crate::access::Registered;
 use crate::fleet::Identity;
 use campanile_proto::edge::v1::{SealingKeys, SignedKeys};
@@ -93,8 +93,35 @@ pub struct RingKeeper {
 /// Why the wall clock is believed, if it is.
 struct Belief {
     path: PathBuf,
-    /// A reading of this boot that was believed: the clock still is while it goes on from there.
+    /// Files whose touch says that the clock is synchronised.
+    marks: Vec<PathBuf>,
+    /// A reading of this boot that was believed: the clock still is while it goes on from there. Not sure: it is
+    /// once its time of probation is over.
     since: Option<Reading>,
+}
+
+impl Belief {
+    fn trust(&self, now: &Reading) -> Trust {
+        match &self.since {
+            Some(since) if !now.goes_on_from(since) => Trust::None,
+            Some(since) if since.sure || now.mono_us - since.mono_us >= PROBATION_US => Trust::Sure,
+            Some(_) => Trust::Plausible,
+            None => Trust::None,
+        }
+    }
+
+    /// Looks at the second source again.
+    fn look_again(&mut self, now: &Reading) {
+        let vouched = match self.trust(now) {
+            Trust::Sure => false,
+            // A mark of this boot, and no step since the start.
+            Trust::Plausible => self.marks.iter().any(|mark| mark.exists()),
+            Trust::None => trust::vouched(&self.marks, now.utc),
+        };
+        if vouched {
+            self.since = Some(Reading { sure: true, ..*now });
+        }
+    }
 }
 
 impl RingKeeper {
@@ -105,16 +132,16 @@ impl RingKeeper {
         retention_days: u32,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeeperError> {
-        Self::open_beside(folder, identity, retention_days, clock, Path::new(TIMESYNC_MARK).exists())
+        Self::open_beside(folder, identity, retention_days, clock, vec![PathBuf::from(TIMESYNC_MARK)])
     }
 
-    /// `synchronised`: a second source says that the wall clock is right.
-    fn open_beside(
+    /// With these marks of synchronisation, in place of systemd-timesyncd's.
+    pub fn open_beside(
         folder: &Path,
         identity: Arc<Identity>,
         retention_days: u32,
         clock: Arc<dyn Clock>,
-        synchronised: bool,
+        marks: Vec<PathBuf>,
     ) -> Result<Self, KeeperError> {
         let path = folder.join("clock.json");
         let (folder, mut ring) = RingFolder::open(folder, identity.id).map_err(KeeperError::Ring)?;
@@ -128,8 +155,10 @@ impl RingKeeper {
         }
         let ring_made = ring.hours.last_key_value().map(|((hour, _), _)| WallTime::from_hour(hour - HOURS_AHEAD));
         let now = Reading::of(&*clock);
-        let believed = trust::believed_at_start(&now, Reading::read(&path).as_ref(), ring_made, synchronised);
-        let belief = Belief { path, since: believed.then_some(now) };
+        let synchronised = marks.iter().any(|mark| mark.exists());
+        let trust = trust::believed_at_start(&now, Reading::read(&path).as_ref(), ring_made, synchronised);
+        let since = (trust != Trust::None).then_some(Reading { sure: trust == Trust::Sure, ..now });
+        let belief = Belief { path, marks, since };
         let (confirmed, done) = Default::default();
         let ring = Mutex::new(Kept { folder, ring, unwritten: false, confirmed, done });
         let (belief, alarms) = (Mutex::new(belief), Mutex::new(alarms));
@@ -153,15 +182,19 @@ impl RingKeeper {
         self.ring().ring.generation
     }
 
-    /// Whether the wall clock may decide what is destroyed.
+    fn trust(&self) -> Trust {
+        self.belief().trust(&Reading::of(&*self.clock))
+    }
+
+    /// Whether the wall clock is believed: keys are made by it.
     pub fn clock_trusted(&self) -> bool {
-        self.belief().since.is_some_and(|since| Reading::of(&*self.clock).goes_on_from(&since))
+        self.trust() != Trust::None
     }
 
     /// A person says what time it is: the clock is believed from now on if it says about the same. Blocks on
     /// the disk.
     pub fn confirm_clock(&self, time: WallTime) -> Result<(), KeeperError> {
-        let now = Reading::of(&*self.clock);
+        let now = Reading { sure: true, ..Reading::of(&*self.clock) };
         if (now.utc - time).saturating_abs() > TRUSTED_DRIFT_US {
             return Err(KeeperError::ClockDiffers);
         }
@@ -194,12 +227,22 @@ impl RingKeeper {
 
     /// The round; what it did is told by the next [`RingKeeper::maintain`].
     fn prepare(&self) -> Result<(), KeeperError> {
-        let (now, trusted) = (Reading::of(&*self.clock), self.clock_trusted());
+        let now = Reading::of(&*self.clock);
+        let trust = {
+            let mut belief = self.belief();
+            belief.look_again(&now);
+            let trust = belief.trust(&now);
+            if trust != Trust::None {
+                self.write_down(&belief, &Reading { sure: trust == Trust::Sure, ..now });
+            }
+            trust
+        };
         let mut kept = self.ring();
-        if trusted {
-            self.write_down(&self.belief(), &now);
+        if trust == Trust::Sure {
             kept.destroy(now.utc);
             kept.retire(now.utc);
+        }
+        if trust != Trust::None {
             kept.extend(now.utc.hour(), self.retention_days as u8);
         }
         if kept.unwritten { kept.write().map_err(KeeperError::Ring) } else { Ok(()) }
@@ -323,7 +366,7 @@ impl Keeper for RingKeeper {
     }
 
     fn may_destroy(&self) -> bool {
-        self.clock_trusted()
+        self.trust() == Trust::Sure
     }
 }
 

@@ -22,3 +22,4 @@ pub use alarm::Alarm;
 pub use keeper::{For, Keeper, KeeperError, RingKeeper};
 pub use kept::Maintained;
 pub use playback::{Playback, PlaybackError};
+pub(crate) use trust::TIMESYNC_MARK;

@@ -7,7 +7,7 @@
 use crate::access::Door;
 use crate::catalog::{Catalog, Derived};
 use crate::fleet::Fleet;
-use crate::media::{Alarm, Maintained, Playback, RingKeeper};
+use crate::media::{Alarm, Keeper, Maintained, Playback, RingKeeper};
 use crate::search::Search;
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{Clock, MICROS_PER_HOUR, MICROS_PER_SECOND};
@@ -59,7 +59,7 @@ impl Retention {
         }
         self.playback.expire();
         // A clock that jumped must not delete what is within its term: hiding it is enough until somebody looked.
-        if !self.keeper.clock_trusted() {
+        if !self.keeper.may_destroy() {
             return;
         }
         self.search.expire(self.clock.utc());

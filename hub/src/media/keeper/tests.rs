@@ -5,7 +5,7 @@ use campanile_proto::types::v1::Suite;
 
 /// Without a second source, whatever this machine has.
 fn keeper(dir: &Path, clock: &Arc<SimClock>) -> RingKeeper {
-    RingKeeper::open_beside(dir, Arc::new(Identity::for_tests()), 7, clock.clone(), false).unwrap()
+    RingKeeper::open_beside(dir, Arc::new(Identity::for_tests()), 7, clock.clone(), Vec::new()).unwrap()
 }
 
 /// The hub's machine was started again.
@@ -141,6 +141,59 @@ fn a_hub_started_with_a_clock_in_the_future_destroys_nothing_until_a_person_conf
 }
 
 #[test]
+fn after_a_reboot_a_clock_a_week_ahead_destroys_nothing_before_ntp_can_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = keeper(dir.path(), &booted(WallTime::from_hour(490_000)));
+    let (header, bytes, wrapped) = segment(&first, 490_000, KeyKind::Hour);
+    drop(first);
+    let ahead = WallTime::from_hour(490_000 + 169);
+    let clock = booted(ahead);
+    let second = keeper(dir.path(), &clock);
+    assert!(second.clock_trusted() && !second.may_destroy());
+    clock.advance_micros(MICROS_PER_HOUR - 1);
+    assert!(second.maintain().unwrap().destroyed.is_empty());
+    drop(second);
+    // Nor does the hour begin in the middle when the process starts anew.
+    let third = keeper(dir.path(), &clock);
+    clock.advance_micros(1);
+    assert!(third.maintain().unwrap().destroyed.is_empty());
+    // NTP puts it right.
+    clock.step_utc(WallTime::from_hour(490_002));
+    clock.advance_micros(2 * MICROS_PER_HOUR);
+    assert!(third.maintain().unwrap().destroyed.is_empty());
+    assert!(third.confirm_clock(clock.utc()).is_ok());
+    assert!(third.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
+    drop(third);
+    // It was right after all: an hour later what is over is destroyed.
+    let clock = booted(ahead);
+    let fourth = keeper(dir.path(), &clock);
+    clock.advance_micros(MICROS_PER_HOUR);
+    assert!(fourth.maintain().unwrap().destroyed.contains(&490_000));
+}
+
+#[test]
+fn trust_lost_to_an_ordinary_step_of_ntp_comes_back_with_its_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("synchronized");
+    let touch = |at: WallTime| {
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_micros(at.0 as u64);
+        std::fs::File::create(&mark).unwrap().set_modified(at).unwrap();
+    };
+    let clock = booted(WallTime::from_hour(490_000));
+    let identity = Arc::new(Identity::for_tests());
+    let ring = dir.path().join("ring");
+    let keeper = RingKeeper::open_beside(&ring, identity, 7, clock.clone(), vec![mark.clone()]).unwrap();
+    touch(clock.utc());
+    clock.step_utc(WallTime::from_hour(490_001));
+    clock.advance_micros(MICROS_PER_SECOND);
+    // The mark is of before the step: whoever set the clock, it was not the one that touches it.
+    assert!(keeper.maintain().unwrap().clock_doubted);
+    touch(clock.utc());
+    clock.advance_micros(30 * MICROS_PER_SECOND);
+    assert!(!keeper.maintain().unwrap().clock_doubted && keeper.may_destroy());
+}
+
+#[test]
 fn a_clock_that_was_set_while_the_hub_was_down_is_noticed_within_the_same_boot() {
     let dir = tempfile::tempdir().unwrap();
     let clock = booted(WallTime::from_hour(490_000));
@@ -163,7 +216,7 @@ fn a_ring_made_anew_is_above_every_generation_a_box_can_hold() {
     std::fs::remove_dir_all(dir.path()).unwrap();
     clock.advance_micros(60 * MICROS_PER_SECOND);
     let identity = Arc::new(Identity { made_now: false, ..Identity::for_tests() });
-    let anew = RingKeeper::open_beside(dir.path(), identity, 7, clock.clone(), false).unwrap();
+    let anew = RingKeeper::open_beside(dir.path(), identity, 7, clock.clone(), Vec::new()).unwrap();
     assert!(anew.generation() > held);
     assert_eq!(anew.alarms(), [Alarm::RingLost]);
 }
