@@ -71,21 +71,12 @@ impl RingFolder {
     pub fn open(path: &Path, organisation: OrganisationId) -> Result<(Self, Ring), RingError> {
         fs::create_dir_all(path).map_err(|source| file("make", path, source))?;
         restrict(path)?;
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(path).map_err(|source| file("read", path, source))? {
-            let name = entry.map_err(|source| file("read", path, source))?.file_name();
-            let number = name.to_str().and_then(|n| n.strip_prefix("ring-")).and_then(|n| n.split_once('.'));
-            numbers.extend(number.and_then(|(number, _)| number.parse::<u64>().ok()));
-        }
-        numbers.sort_unstable();
-        numbers.dedup();
         let mut folder = Self { path: path.to_owned(), organisation, number: 0 };
+        let numbers = folder.numbers()?;
         for number in numbers.iter().rev().copied() {
             if let Some(ring) = folder.read(number) {
                 folder.number = number;
-                for other in numbers.iter().copied().filter(|other| *other != number) {
-                    folder.wipe(other)?;
-                }
+                folder.wipe_others()?;
                 return Ok((folder, ring));
             }
         }
@@ -104,8 +95,27 @@ impl RingFolder {
         write_new(&self.file(next, "key"), private.expose())?;
         write_new(&self.file(next, "sealed"), &framed)?;
         self.sync_folder()?;
-        let before = std::mem::replace(&mut self.number, next);
-        self.wipe(before)
+        self.number = next;
+        self.wipe_others()
+    }
+
+    /// In order.
+    fn numbers(&self) -> Result<Vec<u64>, RingError> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(|source| file("read", &self.path, source))? {
+            let name = entry.map_err(|source| file("read", &self.path, source))?.file_name();
+            let number = name.to_str().and_then(|n| n.strip_prefix("ring-")).and_then(|n| n.split_once('.'));
+            numbers.extend(number.and_then(|(number, _)| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
+    /// Every number but the newest: one that a failure left behind as well. Each is tried; the first failure counts.
+    fn wipe_others(&self) -> Result<(), RingError> {
+        let others = self.numbers()?.into_iter().filter(|other| *other != self.number);
+        others.map(|other| self.wipe(other)).fold(Ok(()), Result::and)
     }
 
     fn read(&self, number: u64) -> Option<Ring> {
@@ -126,9 +136,13 @@ impl RingFolder {
 
     /// Overwrites and removes both files of one number.
     fn wipe(&self, number: u64) -> Result<(), RingError> {
-        for extension in ["key", "sealed"] {
+        for extension in ["key", "new", "sealed"] {
             let path = self.file(number, extension);
-            let Ok(length) = fs::metadata(&path).map(|m| m.len()) else { continue };
+            let length = match fs::metadata(&path) {
+                Ok(metadata) => metadata.len(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(file("look at", &path, error)),
+            };
             let mut noise = vec![0; usize::try_from(length).unwrap_or(0)];
             getrandom::fill(&mut noise).map_err(|_| RingError::Seal(SealError::NoRandom))?;
             let mut open = OpenOptions::new().write(true).open(&path).map_err(|e| file("overwrite", &path, e))?;
@@ -265,6 +279,23 @@ mod tests {
         fs::copy(folder.file(2, "key"), folder.file(1, "key")).unwrap();
         assert!(folder.read(1).is_none());
         assert!(RingFolder::open(dir.path(), organisation).unwrap().1.hours.is_empty());
+    }
+
+    #[test]
+    fn a_ring_that_could_not_be_wiped_is_wiped_by_the_next_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut folder, ring) = RingFolder::open(dir.path(), OrganisationId::from_u128(1)).unwrap();
+        folder.write(&ring).unwrap();
+        // What cannot be overwritten stands in the place of one file.
+        fs::remove_file(folder.file(1, "sealed")).unwrap();
+        fs::create_dir(folder.file(1, "sealed")).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(folder.write(&ring), Err(RingError::File { .. })));
+        }
+        fs::remove_dir(folder.file(1, "sealed")).unwrap();
+        fs::write(folder.file(1, "sealed"), [1]).unwrap();
+        folder.write(&ring).unwrap();
+        assert_eq!(folder.numbers().unwrap(), [4]);
     }
 
     #[test]
