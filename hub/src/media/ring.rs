@@ -80,6 +80,11 @@ impl RingFolder {
                 return Ok((folder, ring));
             }
         }
+        // The very first writing was cut short: nobody was given a key of it.
+        if numbers == [1] && !folder.file(1, "sealed").exists() {
+            folder.wipe(1)?;
+            return Ok((folder, Ring::default()));
+        }
         if numbers.is_empty() { Ok((folder, Ring::default())) } else { Err(RingError::Damaged(path.to_owned())) }
     }
 
@@ -93,7 +98,10 @@ impl RingFolder {
         let next = self.number + 1;
         let framed = [&(wrapped.len() as u32).to_le_bytes()[..], &wrapped, &sealed].concat();
         write_new(&self.file(next, "key"), private.expose())?;
-        write_new(&self.file(next, "sealed"), &framed)?;
+        // The key stands alone until the whole ring does.
+        let (unfinished, sealed) = (self.file(next, "new"), self.file(next, "sealed"));
+        write_new(&unfinished, &framed)?;
+        fs::rename(&unfinished, &sealed).map_err(|source| file("put in place", &sealed, source))?;
         self.sync_folder()?;
         self.number = next;
         self.wipe_others()
@@ -279,6 +287,21 @@ mod tests {
         fs::copy(folder.file(2, "key"), folder.file(1, "key")).unwrap();
         assert!(folder.read(1).is_none());
         assert!(RingFolder::open(dir.path(), organisation).unwrap().1.hours.is_empty());
+    }
+
+    #[test]
+    fn a_crash_within_the_very_first_writing_does_not_lock_the_hub_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let organisation = OrganisationId::from_u128(1);
+        let (folder, _) = RingFolder::open(dir.path(), organisation).unwrap();
+        fs::write(folder.file(1, "key"), [1; 32]).unwrap();
+        fs::write(folder.file(1, "new"), [1; 9]).unwrap();
+        let (mut folder, ring) = RingFolder::open(dir.path(), organisation).unwrap();
+        assert_eq!((folder.number, ring.hours.len(), folder.numbers().unwrap()), (0, 0, Vec::new()));
+        folder.write(&ring).unwrap();
+        // A whole ring that does not open is not taken for one that never was.
+        fs::write(folder.file(1, "sealed"), [1; 9]).unwrap();
+        assert!(matches!(RingFolder::open(dir.path(), organisation), Err(RingError::Damaged(_))));
     }
 
     #[test]
