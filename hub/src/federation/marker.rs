@@ -20,6 +20,8 @@ pub enum MarkerError {
 pub struct Marker {
     path: PathBuf,
     noted: Mutex<Noted>,
+    /// There was no file: either nothing was ever noted, or it was removed.
+    pub missing: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,12 +49,12 @@ impl Noted {
 
 impl Marker {
     pub fn open(path: PathBuf) -> Result<Self, MarkerError> {
-        let noted = match std::fs::read_to_string(&path) {
-            Ok(text) => Noted::parse(&text).ok_or_else(|| MarkerError::Damaged(path.clone()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Noted::default(),
+        let (noted, missing) = match std::fs::read_to_string(&path) {
+            Ok(text) => (Noted::parse(&text).ok_or_else(|| MarkerError::Damaged(path.clone()))?, false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (Noted::default(), true),
             Err(source) => return Err(MarkerError::Read { path, source }),
         };
-        Ok(Self { path, noted: Mutex::new(noted) })
+        Ok(Self { path, noted: Mutex::new(noted), missing })
     }
 
     pub fn noted(&self) -> Noted {

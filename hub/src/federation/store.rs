@@ -112,8 +112,8 @@ impl Store {
         Ok(Self { jobs, marker: Arc::new(marker) })
     }
 
-    /// Suspends every agreement if the database has seen fewer changes than the file beside the keys knows of;
-    /// whether it did. What was revoked once stays so.
+    /// Suspends every agreement if the database has seen fewer changes than the file beside the keys knows of, or
+    /// has seen some and there is no such file; whether it did. What was revoked once stays so.
     pub async fn distrust_if_restored(&self) -> Result<bool, StoreError> {
         let noted = self.marker.noted();
         let read = |c: &mut Connection| {
@@ -123,9 +123,10 @@ impl Store {
             Ok((changes(c)?, revoked))
         };
         let (seen, revoked) = self.with("reading what was changed", read).await?;
-        let restored = seen < noted.changes;
+        // Databases that count no change are of before the file.
+        let restored = seen < noted.changes || (self.marker.missing && seen > 0);
         if restored {
-            self.suspend_all(noted.changes).await?;
+            self.suspend_all(noted.changes.max(seen)).await?;
         }
         let revoked: Vec<AgreementId> =
             revoked.iter().filter_map(|id| AgreementId::try_from(id.as_slice()).ok()).collect();

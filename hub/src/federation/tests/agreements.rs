@@ -412,3 +412,17 @@ async fn a_database_from_before_the_marker_is_read_as_it_is() {
     federation.revoke(id, "basta").await.unwrap();
     assert!(std::fs::read_to_string(marker_path(old.path())).unwrap().contains(&format!("revoked {id}")));
 }
+
+#[tokio::test]
+async fn a_removed_marker_suspends_every_agreement() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let id = prato.agree_with(&firenze).await;
+    let copy = tempfile::tempdir().unwrap();
+    copy_database(prato.folder.path(), copy.path());
+    let (federation, _) = opened(copy.path()).await;
+    assert_eq!(federation.agreements()[0].state, State::Suspended);
+    federation.confirm(id).await.unwrap();
+    drop(federation);
+    let (federation, _) = opened(copy.path()).await;
+    assert_eq!(federation.agreements()[0].state, State::Live, "a confirmation is for good");
+}
