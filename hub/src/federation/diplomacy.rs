@@ -159,9 +159,11 @@ impl Federation {
     pub(super) async fn hold(&self, held: Held, tell: Vec<(OrganisationId, Tell)>) -> Result<(), FederationError> {
         self.0.store.put_agreement(held.id, &held.envelope, tell).await?;
         let mut directory = write(&self.0.directory);
-        // A revocation that arrived in between stands.
-        let revoked_at = directory.agreements.get(&held.id).and_then(|before| before.revoked_at);
-        directory.agreements.insert(held.id, Held { revoked_at, ..held });
+        // A revocation or a suspension that arrived in between stands.
+        let before = directory.agreements.get(&held.id);
+        let revoked_at = before.and_then(|before| before.revoked_at);
+        let suspended = before.map_or(held.suspended, |before| before.suspended);
+        directory.agreements.insert(held.id, Held { revoked_at, suspended, ..held });
         drop(directory);
         self.publish();
         Ok(())

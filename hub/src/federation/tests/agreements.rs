@@ -426,3 +426,15 @@ async fn a_removed_marker_suspends_every_agreement() {
     let (federation, _) = opened(copy.path()).await;
     assert_eq!(federation.agreements()[0].state, State::Live, "a confirmation is for good");
 }
+
+#[tokio::test]
+async fn a_suspension_that_arrives_while_an_agreement_is_written_stands() {
+    let (prato, firenze) = (Town::start(1).await, Town::start(2).await);
+    let id = prato.agree_with(&firenze).await;
+    let read_before = prato.federation.held(id).unwrap();
+    prato.federation.hold(read_before.clone(), Vec::new()).await.unwrap();
+    assert_eq!(prato.state(id), State::Live, "the control");
+    prato.federation.suspend_all().await.unwrap();
+    prato.federation.hold(read_before, Vec::new()).await.unwrap();
+    assert_eq!(prato.state(id), State::Suspended);
+}
