@@ -11,7 +11,7 @@ use campanile_proto::ids::{EdgeId, OrganisationId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{SealError, SegmentKey, key_pair};
 use campanile_proto::signed;
-use campanile_proto::time::{Clock, MICROS_PER_SECOND, WallTime};
+use campanile_proto::time::{Clock, MICROS_PER_HOUR, MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{KeyKind, SegmentHeader, Stream};
 use prost::Message;
 use std::collections::BTreeSet;
@@ -19,8 +19,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{error, warn};
 
-/// A generation further above ours than keys are ever made ahead is nobody's honest word.
+/// Generations count fewer than minutes since 1970: one further above that than this is nobody's honest word, and
+/// not even a box that lies every time brings them to their end.
 const GENERATIONS_AHEAD: u32 = 366 * 24 * 60;
+/// Every lift gives every box new keys: one box causes so many of them only.
+const LIFTS_APART_US: i64 = MICROS_PER_HOUR;
 
 /// What a key is unwrapped for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,8 +162,8 @@ impl RingKeeper {
         let trust = trust::believed_at_start(&now, Reading::read(&path).as_ref(), ring_made, synchronised);
         let since = (trust != Trust::None).then_some(Reading { sure: trust == Trust::Sure, ..now });
         let belief = Belief { path, marks, since };
-        let (confirmed, done) = Default::default();
-        let ring = Mutex::new(Kept { folder, ring, unwritten: false, confirmed, done });
+        let (confirmed, lifted, done) = Default::default();
+        let ring = Mutex::new(Kept { folder, ring, unwritten: false, confirmed, lifted, done });
         let (belief, alarms) = (Mutex::new(belief), Mutex::new(alarms));
         let keeper = Self { identity, clock, retention_days, ring, belief, alarms };
         keeper.prepare()?;
@@ -257,11 +260,18 @@ impl RingKeeper {
             return Ok(false);
         }
         let minute = generation_of(self.clock.utc());
-        if generation > minute.max(kept.ring.generation).saturating_add(GENERATIONS_AHEAD) {
+        let above = generation.checked_add(1).filter(|_| generation <= minute.saturating_add(GENERATIONS_AHEAD));
+        let Some(above) = above else {
             warn!(%edge, generation, "box claims sealing keys of a generation that cannot be");
             return Ok(false);
+        };
+        let now = self.clock.mono();
+        if kept.lifted.get(&edge).is_some_and(|at| now - *at < LIFTS_APART_US) {
+            warn!(%edge, generation, "box claims newer sealing keys than were made, again");
+            return Ok(false);
         }
-        kept.ring.generation = minute.max(generation.saturating_add(1));
+        kept.lifted.insert(edge, now);
+        kept.ring.generation = minute.max(above);
         kept.write().map_err(KeeperError::Ring)?;
         drop(kept);
         let alarm = Alarm::RingOlder { edge };

@@ -3,7 +3,7 @@
 use super::ring::{Ring, RingError, RingFolder};
 use campanile_proto::ids::EdgeId;
 use campanile_proto::segment::key_pair;
-use campanile_proto::time::{MAX_RETENTION_HOURS, MICROS_PER_HOUR, WallTime, kept_until};
+use campanile_proto::time::{MAX_RETENTION_HOURS, MICROS_PER_HOUR, MonoTime, WallTime, kept_until};
 use std::collections::BTreeMap;
 
 /// Hour keys are made this far ahead: a box that hears nothing for so long seals to its reserve key.
@@ -36,6 +36,8 @@ pub(super) struct Kept {
     pub unwritten: bool,
     /// The newest generation each box is known to seal to.
     pub confirmed: BTreeMap<EdgeId, u32>,
+    /// When a box last lifted the ring's generation.
+    pub lifted: BTreeMap<EdgeId, MonoTime>,
     /// Done in memory, to be told once it is written.
     pub done: Maintained,
 }

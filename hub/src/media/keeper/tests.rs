@@ -236,6 +236,21 @@ fn a_box_with_newer_keys_than_the_ring_lifts_the_ring_above_it_once() {
 }
 
 #[test]
+fn one_box_does_not_drive_the_generation_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = booted(WallTime::from_hour(490_000));
+    let (keeper, edge) = (keeper(dir.path(), &clock), EdgeId::from_u128(5));
+    let end = generation_of(clock.utc()) + GENERATIONS_AHEAD;
+    assert!(!keeper.box_holds(edge, end + 1).unwrap());
+    assert!(keeper.box_holds(edge, end - 9).unwrap());
+    assert!(!keeper.box_holds(edge, end - 7).unwrap(), "every box would get new keys as often as one asks");
+    assert!(keeper.box_holds(EdgeId::from_u128(6), end - 7).unwrap());
+    clock.advance_micros(MICROS_PER_HOUR);
+    assert!(keeper.box_holds(edge, end).unwrap());
+    assert!(!keeper.box_holds(EdgeId::from_u128(7), keeper.generation() + GENERATIONS_AHEAD).unwrap());
+}
+
+#[test]
 fn a_reserve_key_is_destroyed_a_week_after_the_box_confirmed_a_newer_one() {
     let dir = tempfile::tempdir().unwrap();
     let clock = booted(WallTime::from_hour(490_000));
