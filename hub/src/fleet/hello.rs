@@ -1,7 +1,7 @@
 //! How a session opens: who it is, whether it may, what it is told first.
 
 use super::session::message;
-use super::sessions::{Claim, Live};
+use super::sessions::{Claim, Live, Sessions};
 use super::{EnrolError, Fleet, FleetError};
 use crate::catalog::{CatalogError, EdgeStanding, Held};
 use campanile_proto::edge::v1::{Desired, EdgeMessage, Hello, HubMessage, Replay, Welcome, edge_message, hub_message};
@@ -76,6 +76,26 @@ fn lost_some(held: &Held, hello: &Hello) -> bool {
     }
 }
 
+/// A place taken by a session that does not stand yet: left, whatever ends the opening.
+struct Taken<'a> {
+    sessions: &'a Sessions,
+    live: Option<Arc<Live>>,
+}
+
+impl Taken<'_> {
+    fn stands(mut self) -> Option<Arc<Live>> {
+        self.live.take()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            self.sessions.leave(live);
+        }
+    }
+}
+
 impl Fleet {
     pub(super) async fn open_session<E, S>(
         &self,
@@ -108,11 +128,9 @@ impl Fleet {
             return Err(self.set_apart(edge, reason).await);
         }
         let live = self.take_place(edge, epoch, boot, &hello, out).await?;
+        let taken = Taken { sessions: &self.0.sessions, live: Some(live) };
         // Whoever was revoked or quarantined between the first look and taking the place is not heard.
-        if let Err(rejected) = self.check_standing(edge).await {
-            self.0.sessions.leave(&live);
-            return Err(rejected);
-        }
+        self.check_standing(edge).await?;
         let replay = lost_some(&held, &hello);
         if !replay && hello.acknowledged_through > 0 {
             // Holes are revisions that newer ones took the place of: they join what is around them.
@@ -131,12 +149,8 @@ impl Fleet {
             catalogue_incarnation: self.0.catalog.incarnation().into(),
             held: held.ranges.newest(MAX_HELD_RANGES),
         };
-        let told = self.tell_first(edge, &hello, welcome, replay, out).await;
-        if let Err(rejected) = told {
-            self.0.sessions.leave(&live);
-            return Err(rejected);
-        }
-        Ok((live, opening))
+        self.tell_first(edge, &hello, welcome, replay, out).await?;
+        Ok((taken.stands().ok_or(Rejected::Gone)?, opening))
     }
 
     async fn tell_first(
@@ -221,5 +235,25 @@ impl Fleet {
                 return Err(self.set_apart(edge, reason).await);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opening_that_fails_after_it_took_the_place_leaves_it() {
+        let sessions = Sessions::default();
+        let (edge, out) = (EdgeId::from_u128(1), mpsc::channel(1).0);
+        let take = |boot| match sessions.claim(edge, Epoch::from_u128(2), BootId::from_u128(boot), "", &out, 0) {
+            Claim::Taken(live) => Some(live),
+            Claim::Other(_) => None,
+        };
+        drop(Taken { sessions: &sessions, live: take(1) });
+        assert!(sessions.of(edge).is_none());
+        let stands = Taken { sessions: &sessions, live: take(2) }.stands();
+        assert!(stands.is_some() && sessions.of(edge).is_some());
+        assert!(take(3).is_none(), "a restarted box waits for the one before");
     }
 }
