@@ -31,6 +31,7 @@ impl Fleet {
 
     pub(super) async fn apply_revocations(&self) -> Result<(), FleetError> {
         for id in self.0.revocations.all() {
+            self.0.keeper.revoked(id);
             let row = self.registered(id).unwrap_or_else(|| self.found_again(id));
             if !matches!(row.standing, EdgeStanding::Revoked { .. }) {
                 let standing = EdgeStanding::Revoked { since: self.0.clock.utc() };
@@ -63,6 +64,7 @@ impl Fleet {
     pub async fn revoke(&self, id: EdgeId) -> Result<(), FleetError> {
         let row = self.registered(id).ok_or(FleetError::UnknownEdge(id))?;
         self.0.revocations.add(id).map_err(FleetError::Revocations)?;
+        self.0.keeper.revoked(id);
         self.mirror(EdgeRow { standing: EdgeStanding::Revoked { since: self.0.clock.utc() }, ..row.clone() });
         self.0.sessions.end(id, "revoked");
         self.0.fetches.end(id);

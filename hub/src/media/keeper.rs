@@ -162,8 +162,8 @@ impl RingKeeper {
         let trust = trust::believed_at_start(&now, Reading::read(&path).as_ref(), ring_made, synchronised);
         let since = (trust != Trust::None).then_some(Reading { sure: trust == Trust::Sure, ..now });
         let belief = Belief { path, marks, since };
-        let (confirmed, lifted, done) = Default::default();
-        let ring = Mutex::new(Kept { folder, ring, unwritten: false, confirmed, lifted, done });
+        let (confirmed, revoked, lifted, done) = Default::default();
+        let ring = Mutex::new(Kept { folder, ring, unwritten: false, confirmed, revoked, lifted, done });
         let (belief, alarms) = (Mutex::new(belief), Mutex::new(alarms));
         let keeper = Self { identity, clock, retention_days, ring, belief, alarms };
         keeper.prepare()?;
@@ -278,6 +278,12 @@ impl RingKeeper {
         error!(generation, "{alarm}");
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner).insert(alarm);
         Ok(true)
+    }
+
+    /// The box is revoked: its reserve keys are retired by the next round, the newest as well. To be told at every
+    /// start, for all of them.
+    pub fn revoked(&self, edge: EdgeId) {
+        self.ring().revoked.insert(edge);
     }
 
     /// Public keys for one box, signed; with every generation it gets a new reserve key. Blocks on the disk.

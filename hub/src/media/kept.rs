@@ -4,7 +4,7 @@ use super::ring::{Ring, RingError, RingFolder};
 use campanile_proto::ids::EdgeId;
 use campanile_proto::segment::key_pair;
 use campanile_proto::time::{MAX_RETENTION_HOURS, MICROS_PER_HOUR, MonoTime, WallTime, kept_until};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Hour keys are made this far ahead: a box that hears nothing for so long seals to its reserve key.
 pub(super) const HOURS_AHEAD: i64 = 35 * 24;
@@ -36,6 +36,8 @@ pub(super) struct Kept {
     pub unwritten: bool,
     /// The newest generation each box is known to seal to.
     pub confirmed: BTreeMap<EdgeId, u32>,
+    /// Boxes that seal nothing any more.
+    pub revoked: BTreeSet<EdgeId>,
     /// When a box last lifted the ring's generation.
     pub lifted: BTreeMap<EdgeId, MonoTime>,
     /// Done in memory, to be told once it is written.
@@ -79,6 +81,13 @@ impl Kept {
             let Some(reserves) = self.ring.reserves.get_mut(&edge) else { continue };
             let newest = reserves.iter().rposition(|reserve| reserve.made <= confirmed).unwrap_or(0);
             for reserve in reserves.iter_mut().take(newest).filter(|reserve| reserve.retired.is_none()) {
+                reserve.retired = Some(now);
+                self.unwritten = true;
+            }
+        }
+        for edge in &self.revoked {
+            let reserves = self.ring.reserves.get_mut(edge).into_iter().flatten();
+            for reserve in reserves.filter(|reserve| reserve.retired.is_none()) {
                 reserve.retired = Some(now);
                 self.unwritten = true;
             }

@@ -276,6 +276,25 @@ fn a_reserve_key_is_destroyed_a_week_after_the_box_confirmed_a_newer_one() {
 }
 
 #[test]
+fn the_last_reserve_key_of_a_revoked_box_is_destroyed_a_week_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = booted(WallTime::from_hour(490_000));
+    let (keeper, edge) = (keeper(dir.path(), &clock), EdgeId::from_u128(5));
+    let (header, bytes, wrapped) = segment(&keeper, 17, KeyKind::Reserve);
+    let other = keys(&keeper, EdgeId::from_u128(6));
+    keeper.revoked(edge);
+    keeper.maintain().unwrap();
+    clock.advance_micros(168 * MICROS_PER_HOUR - 1);
+    assert!(keeper.maintain().unwrap().reserves_destroyed.is_empty());
+    assert!(keeper.unwrap(For::Report, &header, &bytes, &wrapped).is_ok());
+    clock.advance_micros(1);
+    assert_eq!(keeper.maintain().unwrap().reserves_destroyed, [edge]);
+    assert!(matches!(keeper.unwrap(For::Report, &header, &bytes, &wrapped), Err(KeeperError::NoReserve)));
+    let kept = &keeper.ring().ring.reserves[&EdgeId::from_u128(6)];
+    assert!(kept.iter().any(|reserve| reserve.public.0 == other.reserve_key[..]), "the control");
+}
+
+#[test]
 fn what_was_destroyed_is_told_although_the_first_writing_failed() {
     let dir = tempfile::tempdir().unwrap();
     let clock = booted(WallTime::from_hour(490_000));
