@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use edge_agent::clock::Timekeeper;
 use edge_agent::config::{Config, ConfigError};
 use edge_agent::identity::{IdentityError, IdentityFolder, Token, enrol};
+use edge_agent::media::Opener;
+use edge_agent::media::gst::RtspOpener;
 use nix::sys::signal::{SigSet, Signal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,6 +63,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Opens every camera for a few seconds, looks at the box, and says what to change; at most half a minute.
+    /// Exits 0 when all is well, 1 when something is to be changed, 64 when the configuration is wrong.
+    Check {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Looks for motion in a stream that the agent hands over; started by the agent alone.
     #[command(hide = true)]
     Analyse,
@@ -92,8 +103,28 @@ fn main() -> ExitCode {
             println!("{}: {} cameras, no problem found", config.name, config.cameras.len());
             ExitCode::SUCCESS
         }),
+        Command::Check { config, json } => with_config(&config, |config| check(&config, json)),
         Command::Analyse => ExitCode::from(EXIT_SOFTWARE),
     }
+}
+
+fn check(config: &Config, json: bool) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("campanile-edge: {error}");
+            return ExitCode::from(EXIT_SOFTWARE);
+        }
+    };
+    let open = |stamper| RtspOpener::new(stamper).map(|opener| Arc::new(opener) as Arc<dyn Opener>);
+    let report = runtime.block_on(edge_agent::check::check(config, Arc::new(SystemClock::new()), open));
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    if json {
+        println!("{}", serde_json::to_string(&report).expect("a report encodes, because its keys are text"));
+    } else {
+        println!("{report}");
+    }
+    if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The sandboxed child: no runtime, no log file, one socket.

@@ -128,12 +128,7 @@ impl Camera {
         let reader = |stream, url: &String, analyse, outcomes| Reader {
             camera: id,
             stream,
-            address: Address {
-                url: url.clone(),
-                username: config.username.clone(),
-                password: config.password.clone(),
-                transport: config.transport,
-            },
+            address: Address::of(config, url),
             opener: opener.clone(),
             recorder: recorder.clone(),
             outcomes,

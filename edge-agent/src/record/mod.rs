@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod fmp4;
+pub mod forecast;
 pub mod fragment;
 mod lane;
 mod orders;

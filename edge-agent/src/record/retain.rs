@@ -5,6 +5,7 @@
 //! file.
 
 use crate::clock::{Anchors, Timekeeper};
+use crate::hardware::{self, Disk};
 use crate::index::{Index, IndexError, SegmentRow};
 use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::Chain;
@@ -183,10 +184,13 @@ fn kept(row: &SegmentRow, anchors: &Anchors, boot: BootId, booted: Option<WallTi
 async fn room(media_dir: &Path, kept: &[Kept]) -> u64 {
     let used: u64 = kept.iter().map(|segment| segment.size_bytes).sum();
     let media_dir = media_dir.to_owned();
-    match tokio::task::spawn_blocking(move || crate::hardware::disk(&media_dir)).await.ok().flatten() {
-        Some(disk) => (used + disk.free_bytes).saturating_sub(RESERVE_BYTES.min(disk.total_bytes / 20)),
-        None => u64::MAX,
-    }
+    let disk = tokio::task::spawn_blocking(move || hardware::disk(&media_dir)).await.ok().flatten();
+    disk.map_or(u64::MAX, |disk| room_bytes(used, disk))
+}
+
+/// The reserve is at most a twentieth of a small disk.
+pub fn room_bytes(used: u64, disk: Disk) -> u64 {
+    used.saturating_add(disk.free_bytes).saturating_sub(RESERVE_BYTES.min(disk.total_bytes / 20))
 }
 
 async fn unlink(path: &Path) {
