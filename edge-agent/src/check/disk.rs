@@ -2,6 +2,7 @@
 
 use crate::hardware;
 use crate::index::rescan;
+use crate::record::home::{Found, Home};
 use crate::record::retain;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct DiskSeen {
     pub mount: Option<Mount>,
     /// It is the disk of `/` too.
     pub of_system: bool,
+    /// Recordings belong on another disk; the file that says so.
+    pub elsewhere: Option<PathBuf>,
     /// Why this user cannot write there.
     pub unwritable: Option<String>,
 }
@@ -30,11 +33,12 @@ pub struct Mount {
 }
 
 /// None: nothing can be asked about it.
-pub(super) fn of(media_dir: &Path) -> Option<DiskSeen> {
+pub(super) fn of(state_dir: &Path, media_dir: &Path) -> Option<DiskSeen> {
     let exists = media_dir.is_dir();
     let nearest = nearest(media_dir)?;
     let disk = hardware::disk(&nearest)?;
     let used = rescan::list(media_dir).iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
+    let home = Home::new(state_dir, media_dir);
     let device = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.dev());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let may_write = nix::unistd::access(&nearest, nix::unistd::AccessFlags::W_OK);
@@ -45,6 +49,7 @@ pub(super) fn of(media_dir: &Path) -> Option<DiskSeen> {
         room_bytes: retain::room_bytes(used, disk),
         mount: mount_of(&mounts, &nearest),
         of_system: device(&nearest) == device(Path::new("/")),
+        elsewhere: (home.look().ok() == Some(Found::Other)).then(|| home.known_by().to_owned()),
         unwritable: may_write.err().map(|error| error.desc().to_owned()),
     })
 }
@@ -101,7 +106,7 @@ mod tests {
     fn a_folder_that_is_not_there_yet_is_measured_where_it_will_be() {
         let folder = tempfile::tempdir().unwrap();
         let media = folder.path().join("not/yet");
-        let seen = of(&media).unwrap();
+        let seen = of(folder.path(), &media).unwrap();
         assert!(!seen.exists && !media.exists() && seen.total_bytes > 0 && seen.unwritable.is_none());
         assert!(seen.room_bytes <= seen.free_bytes);
     }

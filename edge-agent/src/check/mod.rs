@@ -47,10 +47,11 @@ pub async fn check(
     };
     let looks = look_at_all(&config.cameras, &opener).await;
     let (state_dir, media_dir) = (config.state_dir.clone(), config.media_dir.clone());
-    let at = clock.utc();
+    let (at, state_of_disk) = (clock.utc(), state_dir.clone());
     let standing = tokio::task::spawn_blocking(move || standing::of(&state_dir, &timekeeper, at)).await;
     let standing = standing.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let disk = tokio::time::timeout(DISK, tokio::task::spawn_blocking(move || disk::of(&media_dir))).await;
+    let disk =
+        tokio::time::timeout(DISK, tokio::task::spawn_blocking(move || disk::of(&state_of_disk, &media_dir))).await;
     let disk = disk.ok().and_then(Result::ok).flatten();
     verdict::verdict(config, &standing, disk.as_ref(), &looks)
 }

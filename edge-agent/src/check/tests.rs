@@ -37,7 +37,16 @@ fn disk() -> DiskSeen {
     // Two streams of 800 kbit/s take 17.28 GB a day.
     let (free_bytes, room_bytes) = (150_000_000_000, 140_000_000_000);
     let total_bytes = 200_000_000_000;
-    DiskSeen { exists: true, free_bytes, total_bytes, room_bytes, mount, of_system: false, unwritable: None }
+    DiskSeen {
+        exists: true,
+        free_bytes,
+        total_bytes,
+        room_bytes,
+        mount,
+        of_system: false,
+        elsewhere: None,
+        unwritable: None,
+    }
 }
 
 fn judged(standing: &Standing, disk: &DiskSeen, main: Result<Seen, SourceError>) -> Report {
@@ -65,7 +74,7 @@ type Case = (&'static str, fn(&mut Standing, &mut DiskSeen, &mut Result<Seen, So
 
 #[test]
 fn each_thing_amiss_is_one_line_with_what_to_change() {
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         ("clock", |standing, _, _| standing.clock = TimeSource::LastKnown, "NTP server"),
         ("enrolment", |standing, _, _| standing.enrolment = Enrolment::Missing, "campanile-edge enrol"),
         ("enrolment", |standing, _, _| standing.enrolment = Enrolment::Unusable("damaged".into()), "--replace"),
@@ -74,6 +83,7 @@ fn each_thing_amiss_is_one_line_with_what_to_change() {
         ("keys", |standing, _, _| expire(standing, 700, Err("torn".into())), "nothing can be sealed: torn"),
         ("disk", |_, disk, _| disk.unwritable = Some("Permission denied".into()), "change its owner"),
         ("mount", |_, disk, _| disk.mount.as_mut().unwrap().read_only = true, "mount it writable"),
+        ("mount", |_, disk, _| disk.elsewhere = Some("/s/media-disk".into()), "remove /s/media-disk"),
         ("storage", |_, disk, _| disk.room_bytes /= 2, "give recordings 121.0 GB"),
         ("porta, main", |_, _, main| *main = Err(SourceError::AuthenticationRefused), "camera[0].username"),
         ("porta, main", |_, _, main| alter(main, |seen| seen.group_seconds = None), "key frame each 2 to 4 s"),

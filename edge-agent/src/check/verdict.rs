@@ -120,6 +120,11 @@ fn disk_and_mount(disk: Option<&DiskSeen>) -> Vec<Finding> {
         None if disk.exists => Finding::well("disk", of),
         None => Finding::well("disk", format!("{of}; the agent makes media_dir at its first start")),
     };
+    if let Some(known) = &disk.elsewhere {
+        let says = "the disk of the recordings is not at media_dir: nothing is recorded";
+        let change = format!("mount it; if another one is meant to take its place, remove {}", known.display());
+        return vec![free, Finding::amiss("mount", says, change)];
+    }
     let mount = match &disk.mount {
         None => Finding::well("mount", "the kernel does not say where media_dir is mounted"),
         Some(mount) if mount.read_only => Finding::amiss(

@@ -9,6 +9,7 @@ pub(crate) mod fixture;
 pub mod fmp4;
 pub mod forecast;
 pub mod fragment;
+pub mod home;
 mod lane;
 mod orders;
 mod queue;
