@@ -3,6 +3,7 @@
 use campanile_proto::kind::Chain;
 use campanile_proto::time::SystemClock;
 use clap::{Parser, Subcommand, ValueEnum};
+use edge_agent::agent::{AgentError, Reindexed};
 use edge_agent::clock::Timekeeper;
 use edge_agent::config::{Config, ConfigError};
 use edge_agent::identity::{IdentityError, IdentityFolder, Token, enrol};
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// EX_SOFTWARE of sysexits.h.
 const EXIT_SOFTWARE: u8 = 70;
+/// EX_IOERR and EX_TEMPFAIL.
+const EXIT_DISK: u8 = 74;
+const EXIT_IN_USE: u8 = 75;
 /// A second signal: 128 + SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
 
@@ -72,6 +76,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Makes the index of the recordings anew from the segments, and offers all of it to the hub again. The agent
+    /// must not run. Exits 0, 75 while an agent runs, 74 when a disk fails or is away.
+    Reindex {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Looks for motion in a stream that the agent hands over; started by the agent alone.
     #[command(hide = true)]
     Analyse,
@@ -104,7 +114,28 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Check { config, json } => with_config(&config, |config| check(&config, json)),
+        Command::Reindex { config } => with_config(&config, |config| reindex(&config)),
         Command::Analyse => ExitCode::from(EXIT_SOFTWARE),
+    }
+}
+
+fn reindex(config: &Config) -> ExitCode {
+    let done = runtime()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| Ok(runtime.block_on(edge_agent::agent::reindex(config, &SystemClock::new()))?));
+    match done {
+        Ok(Reindexed { walk, waiting }) => {
+            println!(
+                "{} segments indexed, {} torn tails cut off, {} files set aside, {waiting} reports wait for the hub",
+                walk.walked, walk.truncated, walk.set_aside
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("campanile-edge: {error:#}");
+            let in_use = matches!(error.downcast_ref::<AgentError>(), Some(AgentError::InUse { .. }));
+            ExitCode::from(if in_use { EXIT_IN_USE } else { EXIT_DISK })
+        }
     }
 }
 
