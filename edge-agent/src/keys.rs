@@ -63,6 +63,11 @@ impl KeySet {
         })
     }
 
+    /// The first hour without an hour key.
+    pub fn end_hour(&self) -> i64 {
+        self.first_hour.saturating_add(self.hour_keys.len() as i64)
+    }
+
     /// The key for footage captured in `hour` (since 1970), or the reserve key: beyond the last hour key, or
     /// when the clock cannot be trusted to know the hour.
     pub fn for_hour(&self, hour: i64, clock_trusted: bool) -> (KeyKind, PublicKey) {

@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod analyse;
 pub mod camera;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod facts;

@@ -3,9 +3,12 @@
 use campanile_proto::kind::Chain;
 use campanile_proto::time::SystemClock;
 use clap::{Parser, Subcommand, ValueEnum};
+use edge_agent::agent::{AgentError, Reindexed};
 use edge_agent::clock::Timekeeper;
 use edge_agent::config::{Config, ConfigError};
 use edge_agent::identity::{IdentityError, IdentityFolder, Token, enrol};
+use edge_agent::media::Opener;
+use edge_agent::media::gst::RtspOpener;
 use nix::sys::signal::{SigSet, Signal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// EX_SOFTWARE of sysexits.h.
 const EXIT_SOFTWARE: u8 = 70;
+/// EX_IOERR and EX_TEMPFAIL.
+const EXIT_DISK: u8 = 74;
+const EXIT_IN_USE: u8 = 75;
 /// A second signal: 128 + SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
 
@@ -61,6 +67,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Opens every camera for a few seconds, looks at the box, and says what to change; at most half a minute.
+    /// Exits 0 when all is well, 1 when something is to be changed, 64 when the configuration is wrong.
+    Check {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes the index of the recordings anew from the segments, and offers all of it to the hub again. The agent
+    /// must not run. Exits 0, 75 while an agent runs, 74 when a disk fails or is away.
+    Reindex {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Looks for motion in a stream that the agent hands over; started by the agent alone.
     #[command(hide = true)]
     Analyse,
@@ -92,8 +113,49 @@ fn main() -> ExitCode {
             println!("{}: {} cameras, no problem found", config.name, config.cameras.len());
             ExitCode::SUCCESS
         }),
+        Command::Check { config, json } => with_config(&config, |config| check(&config, json)),
+        Command::Reindex { config } => with_config(&config, |config| reindex(&config)),
         Command::Analyse => ExitCode::from(EXIT_SOFTWARE),
     }
+}
+
+fn reindex(config: &Config) -> ExitCode {
+    let done = runtime()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| Ok(runtime.block_on(edge_agent::agent::reindex(config, &SystemClock::new()))?));
+    match done {
+        Ok(Reindexed { walk, waiting }) => {
+            println!(
+                "{} segments indexed, {} torn tails cut off, {} files set aside, {waiting} reports wait for the hub",
+                walk.walked, walk.truncated, walk.set_aside
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("campanile-edge: {error:#}");
+            let in_use = matches!(error.downcast_ref::<AgentError>(), Some(AgentError::InUse { .. }));
+            ExitCode::from(if in_use { EXIT_IN_USE } else { EXIT_DISK })
+        }
+    }
+}
+
+fn check(config: &Config, json: bool) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("campanile-edge: {error}");
+            return ExitCode::from(EXIT_SOFTWARE);
+        }
+    };
+    let open = |stamper| RtspOpener::new(stamper).map(|opener| Arc::new(opener) as Arc<dyn Opener>);
+    let report = runtime.block_on(edge_agent::check::check(config, Arc::new(SystemClock::new()), open));
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    if json {
+        println!("{}", serde_json::to_string(&report).expect("a report encodes, because its keys are text"));
+    } else {
+        println!("{report}");
+    }
+    if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The sandboxed child: no runtime, no log file, one socket.

@@ -11,6 +11,7 @@ use crate::media::gst::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
 use crate::record::Recorder;
+use crate::record::home::Home;
 use crate::record::recorder::{Setting, Writing};
 use crate::record::segment::Signer;
 use crate::record::store::Store;
@@ -39,6 +40,7 @@ pub struct Dependencies {
     pub keys: KeysWatch,
     pub facts: Facts,
     pub media_dir: PathBuf,
+    pub home: Home,
     pub identity: Option<EdgeIdentity>,
     pub record_in_clear: bool,
     pub signer: Option<Signer>,
@@ -100,7 +102,7 @@ impl Camera {
     ) -> Result<Self, SuperviseError> {
         let setting = Setting {
             camera: id,
-            store: Store::new(deps.media_dir.clone()),
+            store: Store::new(deps.media_dir.clone(), deps.home.clone()),
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
             identity: deps.identity,
@@ -128,12 +130,7 @@ impl Camera {
         let reader = |stream, url: &String, analyse, outcomes| Reader {
             camera: id,
             stream,
-            address: Address {
-                url: url.clone(),
-                username: config.username.clone(),
-                password: config.password.clone(),
-                transport: config.transport,
-            },
+            address: Address::of(config, url),
             opener: opener.clone(),
             recorder: recorder.clone(),
             outcomes,

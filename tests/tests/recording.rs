@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use campanile_tests::demo::{hits, search};
+use campanile_tests::edge_box::EdgeBox;
 use campanile_tests::proof::audit;
 use campanile_tests::rig::{
     Rig, SOON, camera_id, camera_row, one_box, play_newest, small_camera, wait_for_events, wait_for_more_events,
@@ -53,6 +54,23 @@ fn every_access_unit_sent_is_found_and_played_in_both_codecs_over_tcp_and_udp() 
     };
     ensure!(in_region(whole)? > 0, "the whole picture has motion");
     ensure!(in_region("0,0 0.02,0 0.02,0.02 0,0.02")? < in_region(whole)?, "the sky's corner has less");
+    Ok(())
+}
+
+#[test]
+fn a_box_with_a_shorter_term_than_its_hub_is_recorded_and_played() -> Result<()> {
+    let camera = small_camera("uno", 1, "h264");
+    let rig = Rig::serving(std::slice::from_ref(&camera))?;
+    let plan = one_box("cabinet", &[camera]);
+    let mut edge = EdgeBox::prepare(plan[0].clone(), rig.path("cabinet"), Some(&rig.simcam))?;
+    let config = std::fs::read_to_string(edge.config())?;
+    std::fs::write(edge.config(), config.replacen("[[camera]]", "[retention]\ndays = 3\n\n[[camera]]", 1))?;
+    let mut town = rig.town("prato", plan)?;
+    edge.enrol(&town.token("cabinet")?)?;
+    edge.start()?;
+    town.boxes.push(edge);
+    wait_for_events(&town, 1)?;
+    play_newest(&town, &town, &camera_id(&town, "Piazza uno")?, 4, &rig.path("uno.mp4"))?;
     Ok(())
 }
 

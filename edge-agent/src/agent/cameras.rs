@@ -68,6 +68,7 @@ mod tests {
     use crate::facts::{self, Fact};
     use crate::media::SourceError;
     use crate::media::stamp::Belief;
+    use crate::record::home::Home;
     use campanile_proto::edge::v1::CameraCondition;
     use campanile_proto::time::{SimClock, WallTime};
 
@@ -81,6 +82,7 @@ mod tests {
             keys: tokio::sync::watch::channel(None).1,
             facts,
             media_dir: media.path().to_owned(),
+            home: Home::new(media.path(), media.path()),
             identity: None,
             record_in_clear: true,
             signer: None,

@@ -11,17 +11,21 @@ mod ending;
 mod keep;
 mod lock;
 mod notify;
+mod reindex;
 mod services;
 mod taking;
 #[cfg(test)]
 mod tests;
+
+pub use self::reindex::{Reindexed, reindex};
 
 use self::ending::Ending;
 use self::lock::Locks;
 use crate::clock::Timekeeper;
 use crate::config::Config;
 use crate::identity::{IdentityError, IdentityFolder};
-use crate::index::Index;
+use crate::index::{Index, IndexError};
+use crate::record::segment::SegmentError;
 use crate::uplink::Wishes;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::Clock;
@@ -48,12 +52,18 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub enum AgentError {
     #[error("cannot make the folder {path}")]
     MakeFolder { path: PathBuf, source: std::io::Error },
+    #[error("there is no folder {path}")]
+    NoFolder { path: PathBuf, source: std::io::Error },
     #[error("another agent records into {path}")]
     InUse { path: PathBuf },
     #[error("cannot lock the folder {path}")]
     Lock { path: PathBuf, source: std::io::Error },
     #[error("cannot use the identity of this box")]
     Identity(#[from] IdentityError),
+    #[error("the disk of the recordings cannot be used")]
+    Disk(#[from] SegmentError),
+    #[error("the index cannot be made anew")]
+    Index(#[from] IndexError),
 }
 
 impl AgentError {
@@ -61,7 +71,10 @@ impl AgentError {
         match self {
             Self::MakeFolder { .. } | Self::Lock { .. } => Kind::Internal,
             Self::InUse { .. } => Kind::Conflict,
+            Self::NoFolder { .. } => Kind::NotFound,
             Self::Identity(error) => error.kind(),
+            Self::Disk(error) => error.kind(),
+            Self::Index(error) => error.kind(),
         }
     }
 }

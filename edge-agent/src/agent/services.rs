@@ -11,6 +11,7 @@ use crate::index::Index;
 use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
+use crate::record::home::Home;
 use crate::record::retain::Retain;
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
@@ -98,7 +99,12 @@ impl Beside<'_> {
         let (index, media_dir, run) = (self.index.clone(), parts.config.media_dir.clone(), self.run);
         let rescan = self.rescan.clone();
         keep(services, "walk", ends, move || walk(index.clone(), media_dir.clone(), run, rescan.clone(), lost.clone()));
+        let (home, rescan, stop) =
+            (Home::new(&parts.config.state_dir, &parts.config.media_dir), self.rescan.clone(), ends.clone());
+        let watched = home.clone();
+        keep(services, "disk", ends, move || watched.clone().watch(rescan.clone(), stop.clone()));
         let retain = Retain {
+            home,
             index: self.index.clone(),
             timekeeper: parts.timekeeper.clone(),
             media_dir: parts.config.media_dir.clone(),
@@ -224,6 +230,7 @@ fn start_cameras(
         keys,
         facts: facts.clone(),
         media_dir: config.media_dir.clone(),
+        home: Home::new(&config.state_dir, &config.media_dir),
         identity: identity.map(|i| EdgeIdentity { organisation: i.organisation, edge: i.edge }),
         record_in_clear: config.record_in_clear && identity.is_none(),
         signer: identity.map(Identity::signer),

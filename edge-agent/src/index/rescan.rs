@@ -265,7 +265,7 @@ fn is_beginning(path: &Path) -> bool {
 }
 
 /// Segment files below `camera/stream/hour`, newest hour first.
-fn list(media_dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn list(media_dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for camera in folders(media_dir).into_iter().filter(|folder| !folder.ends_with(QUARANTINE)) {
         for hour in folders(&camera).iter().flat_map(|stream| folders(stream)) {

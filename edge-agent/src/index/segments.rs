@@ -284,6 +284,14 @@ pub(super) fn revive(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
     c.execute(back, params![id.as_bytes(), FILE_MISSING]).map(|_| ()).map_err(failed("take a segment back"))
 }
 
+pub(super) fn drop_recorded(c: &Connection) -> Result<(), IndexError> {
+    let failed = failed("drop segments");
+    let there = "SELECT id FROM segment WHERE deleted_by IS NULL";
+    c.execute(&format!("DELETE FROM outbox WHERE segment IN ({there})"), []).map_err(&failed)?;
+    c.execute("DELETE FROM index_record", []).map_err(&failed)?;
+    c.execute("DELETE FROM segment WHERE deleted_by IS NULL", []).map(|_| ()).map_err(&failed)
+}
+
 /// A missing file may come back for as long as its kind is kept; only its row knows the revision to go on from.
 pub(super) fn forget(c: &Connection, before: WallTime) -> Result<(), IndexError> {
     let gone = "DELETE FROM segment WHERE deleted_by IS NOT NULL AND (deleted_by <> ?1 OR captured_us < ?2)

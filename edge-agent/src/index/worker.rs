@@ -242,6 +242,16 @@ impl Index {
         self.change("take a segment back", move |c, _| segments::revive(c, id)).await
     }
 
+    /// Drops what the media folder tells of segments that are there: the next walk makes it again and offers all of
+    /// it. Segments a rule deleted, and objects reported whole, are in no file and stay.
+    pub async fn drop_recorded(&self) -> Result<(), IndexError> {
+        self.change("drop what was recorded", move |c, throttle| {
+            *throttle = Throttle::default();
+            segments::drop_recorded(c)
+        })
+        .await
+    }
+
     /// Drops rows that nobody will ask for: deleted segments whose deletion the hub knows, and objects from
     /// before `before`, unless they still wait.
     pub async fn forget(&self, before: WallTime) -> Result<(), IndexError> {

@@ -14,7 +14,7 @@ pub mod rtp;
 pub mod stamp;
 
 use self::budget::Budget;
-use crate::config::{Secret, Transport};
+use crate::config::{CameraConfig, Secret, Transport};
 use bytes::Bytes;
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::kind::Kind;
@@ -141,6 +141,18 @@ pub struct Address {
     pub username: Option<String>,
     pub password: Option<Secret>,
     pub transport: Transport,
+}
+
+impl Address {
+    /// Of one of a camera's streams.
+    pub fn of(camera: &CameraConfig, url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            username: camera.username.clone(),
+            password: camera.password.clone(),
+            transport: camera.transport,
+        }
+    }
 }
 
 /// An open stream; dropping it closes it.

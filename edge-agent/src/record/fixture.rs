@@ -1,5 +1,6 @@
 //! What a recorder of a test is made with.
 
+use super::home::Home;
 use super::recorder::Setting;
 use super::store::Store;
 use crate::facts::Facts;
@@ -20,7 +21,7 @@ pub fn in_clear(media: &Path, camera: CameraId, facts: Facts) -> Setting {
 pub fn on(clock: Arc<SimClock>, media: &Path, camera: CameraId, facts: Facts) -> Setting {
     Setting {
         camera,
-        store: Store::new(media.to_owned()),
+        store: Store::new(media.to_owned(), Home::new(media, media)),
         stamper: Stamper::new(clock, Arc::new(|| Belief { trusted: true, uncertainty_us: 7 })),
         keys: watch::channel(None).1,
         identity: None,

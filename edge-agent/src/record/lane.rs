@@ -144,6 +144,10 @@ impl Lane {
         init: &[u8],
     ) -> Result<(), SegmentError> {
         let id = SegmentId::random();
+        if self.newest.is_none() {
+            // Its disk was away when this run began.
+            self.newest = setting.store.newest(setting.camera, self.stream);
+        }
         let path = setting.store.place(setting.camera, self.stream, next.hour, id)?;
         let codec = format.map_or(Codec::Index, |format| format.codec.into());
         let header = SegmentHeader {

@@ -7,7 +7,9 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod fmp4;
+pub mod forecast;
 pub mod fragment;
+pub mod home;
 mod lane;
 mod orders;
 mod queue;

@@ -5,7 +5,9 @@
 //! file.
 
 use crate::clock::{Anchors, Timekeeper};
+use crate::hardware::{self, Disk};
 use crate::index::{Index, IndexError, SegmentRow};
+use crate::record::home::{Found, Home};
 use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime, kept_until};
@@ -97,6 +99,7 @@ pub fn plan(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> 
 /// Wakes each minute, looks, deletes, tells the index.
 #[derive(Clone)]
 pub struct Retain {
+    pub home: Home,
     pub index: Index,
     pub timekeeper: Arc<Timekeeper>,
     pub media_dir: PathBuf,
@@ -137,7 +140,7 @@ impl Retain {
             .collect();
         let booted = now.map(|now| now.plus_micros(-mono.0));
         let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors, boot, booted)).collect();
-        let room = room(&self.media_dir, &kept).await;
+        let room = room(&self.media_dir, &self.home, &kept).await;
         let gone = plan(&kept, now, days, self.max_bytes.map_or(room, |max| max.min(room)));
         for (id, rule) in &gone {
             // Noted first: a crash in between leaves a file that the next start unlinks.
@@ -179,14 +182,22 @@ fn kept(row: &SegmentRow, anchors: &Anchors, boot: BootId, booted: Option<WallTi
     Kept { id: row.id, captured, place, days, size_bytes: row.size_bytes }
 }
 
-/// What may be kept on this disk: what is kept now, and what is free beyond the reserve.
-async fn room(media_dir: &Path, kept: &[Kept]) -> u64 {
+/// What may be kept on this disk: what is kept now, and what is free beyond the reserve. While the disk is away, what
+/// the system's card has free says nothing about it.
+async fn room(media_dir: &Path, home: &Home, kept: &[Kept]) -> u64 {
     let used: u64 = kept.iter().map(|segment| segment.size_bytes).sum();
-    let media_dir = media_dir.to_owned();
-    match tokio::task::spawn_blocking(move || crate::hardware::disk(&media_dir)).await.ok().flatten() {
-        Some(disk) => (used + disk.free_bytes).saturating_sub(RESERVE_BYTES.min(disk.total_bytes / 20)),
-        None => u64::MAX,
-    }
+    let (media_dir, home) = (media_dir.to_owned(), home.clone());
+    let disk = tokio::task::spawn_blocking(move || match home.look() {
+        Ok(Found::First | Found::Same) => hardware::disk(&media_dir),
+        Ok(Found::Other) | Err(_) => None,
+    });
+    let disk = disk.await.ok().flatten();
+    disk.map_or(u64::MAX, |disk| room_bytes(used, disk))
+}
+
+/// The reserve is at most a twentieth of a small disk.
+pub fn room_bytes(used: u64, disk: Disk) -> u64 {
+    used.saturating_add(disk.free_bytes).saturating_sub(RESERVE_BYTES.min(disk.total_bytes / 20))
 }
 
 async fn unlink(path: &Path) {

@@ -1,5 +1,6 @@
 //! Where segments lie: `<media>/<camera id>/<stream>/<yyyymmddThh, UTC as believed>/<segment id>.seg`.
 
+use super::home::Home;
 use super::segment::{Entry, SegmentError, SegmentReader};
 use campanile_proto::ids::{CameraId, SegmentId};
 use campanile_proto::segment::Link;
@@ -12,6 +13,7 @@ pub const EXTENSION: &str = "seg";
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    home: Home,
 }
 
 /// The newest segment of a stream: what the next one follows.
@@ -24,15 +26,16 @@ pub struct Newest {
 }
 
 impl Store {
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// `home` is of the same folder.
+    pub fn new(root: PathBuf, home: Home) -> Self {
+        Self { root, home }
     }
 
     pub fn folder(&self, camera: CameraId, stream: Stream) -> PathBuf {
         self.root.join(camera.to_string()).join(stream_name(stream))
     }
 
-    /// Makes the hour's folder and names the file in it.
+    /// Makes the hour's folder and names the file in it; nothing is made on another disk than the one that is known.
     pub fn place(
         &self,
         camera: CameraId,
@@ -40,6 +43,7 @@ impl Store {
         hour: i64,
         segment: SegmentId,
     ) -> Result<PathBuf, SegmentError> {
+        self.home.enter()?;
         let folder = self.folder(camera, stream).join(hour_name(hour));
         std::fs::create_dir_all(&folder).map_err(|source| SegmentError::Create { path: folder.clone(), source })?;
         Ok(folder.join(format!("{segment}.{EXTENSION}")))

@@ -6,6 +6,7 @@ use crate::facts::{self, Fact};
 use crate::media::parameters::ParameterSets;
 use crate::media::stamp::{Belief, Stamper};
 use crate::media::{AccessUnit, Address, Codec, Item, Opener, Source, SourceError, StreamFormat};
+use crate::record::home::Home;
 use bytes::Bytes;
 use campanile_proto::edge::v1::{CameraCondition, CameraState, Gap};
 use campanile_proto::grid::CellSet;
@@ -78,6 +79,7 @@ impl Stage {
             keys: watch::channel(None).1,
             facts,
             media_dir: media.path().to_owned(),
+            home: Home::new(media.path(), media.path()),
             identity: None,
             record_in_clear: true,
             signer: None,

@@ -518,6 +518,25 @@ async fn a_shorter_rule_acts_at_once_on_what_is_held() {
 }
 
 #[tokio::test]
+async fn an_event_whose_box_was_killed_in_the_middle_does_not_go_on_for_ever() {
+    let bench = Bench::new();
+    let (event, began) = (EventId::random(), bench.clock.utc());
+    bench.conclude(1, bench.event(event, true)).await;
+    let goes_on = async || {
+        let now = bench.clock.utc();
+        let shown = bench.derived.event(event).await.unwrap().unwrap();
+        let listed = bench.derived.events_between(began, now.plus_micros(1), &[CAMERA]).await.unwrap();
+        assert_eq!(listed, [shown.clone()]);
+        assert_eq!(shown.end, began, "its end is the last one its box told");
+        shown.ongoing
+    };
+    bench.clock.advance_micros(180_000_000);
+    assert!(goes_on().await);
+    bench.clock.advance_micros(1);
+    assert!(!goes_on().await);
+}
+
+#[tokio::test]
 async fn gaps_are_found_while_they_go_on() {
     let bench = Bench::new();
     let now = bench.clock.utc();

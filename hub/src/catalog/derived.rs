@@ -88,7 +88,8 @@ impl Derived {
 
     pub async fn event(&self, id: EventId) -> Result<Option<EventRow>, CatalogError> {
         let now = self.clock.utc();
-        self.call(move |days| Ok(days.event(id)?.filter(|event| event.kept_until > now))).await
+        self.call(move |days| Ok(days.event(id)?.filter(|event| event.kept_until > now).map(|event| event.at(now))))
+            .await
     }
 
     /// The event's JPEG.
@@ -124,7 +125,7 @@ impl Derived {
             for event in events.iter_mut().filter(|e| !e.has_thumbnail && day_of(e.start) != day_of(e.end)) {
                 event.has_thumbnail = days.has_thumbnail(event.id, now)?;
             }
-            Ok(events)
+            Ok(events.into_iter().map(|event| event.at(now)).collect())
         })
         .await
     }

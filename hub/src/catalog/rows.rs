@@ -3,7 +3,7 @@
 use campanile_proto::edge::v1::{CameraCondition, StreamState};
 use campanile_proto::grid::CellSet;
 use campanile_proto::ids::{CameraId, EdgeId, EventId, RunId, SegmentId};
-use campanile_proto::time::WallTime;
+use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Box as PictureBox, Label, Stream};
 
 /// A camera as its box last described it.
@@ -53,6 +53,10 @@ pub struct GapRow {
     pub cause: CameraCondition,
 }
 
+/// An event lasts at most 120 s and its end is reported: when nothing is heard of one for this long after the end
+/// last reported, its box was killed in the middle of it.
+const SILENT_US: i64 = 180 * MICROS_PER_SECOND;
+
 /// A motion episode, its highest revision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
@@ -70,6 +74,13 @@ pub struct EventRow {
     pub has_thumbnail: bool,
     pub uncertainty_us: u64,
     pub kept_until: WallTime,
+}
+
+impl EventRow {
+    /// As it is to be shown at `now`: over, once its box has been silent about it for too long.
+    pub(super) fn at(self, now: WallTime) -> Self {
+        Self { ongoing: self.ongoing && now - self.end <= SILENT_US, ..self }
+    }
 }
 
 /// One second of one camera's grid.

@@ -6,6 +6,7 @@ use crate::media::parameters::ParameterSets;
 use crate::media::{Codec, StreamFormat};
 use crate::record::fixture;
 use crate::record::fragment::{Fragment, Sample};
+use crate::record::home::Home;
 use crate::record::segment::SegmentReader;
 use crate::record::store::Store;
 use campanile_proto::ids::{CameraId, EdgeId, OrganisationId, RunId};
@@ -63,8 +64,12 @@ impl Bench {
         self.next_index += 1;
     }
 
+    fn store(&self) -> Store {
+        Store::new(self.media.path().to_owned(), Home::new(self.media.path(), self.media.path()))
+    }
+
     fn stream_folder(&self) -> PathBuf {
-        Store::new(self.media.path().to_owned()).folder(CAMERA, Stream::Main)
+        self.store().folder(CAMERA, Stream::Main)
     }
 
     fn segments(&self) -> Vec<PathBuf> {
@@ -164,10 +169,44 @@ async fn the_first_write_does_not_wait_for_a_walk_through_the_last_segment() {
     bytes[first.offset as usize + 300] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     assert!(SegmentReader::open(&path).unwrap().verify().is_err(), "a walk would have met the damage");
-    let store = Store::new(bench.media.path().to_owned());
+    let store = bench.store();
     assert_eq!(store.newest(CAMERA, Stream::Main).unwrap().link, whole.last_link);
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     assert_ne!(store.newest(CAMERA, Stream::Main).unwrap().link, whole.last_link, "its own record is read");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_away_fills_no_other_and_recording_goes_on_once_it_is_back() {
+    let mut bench = Bench::new();
+    let (state, media) = (tempfile::tempdir().unwrap(), bench.media.path().to_owned());
+    let home = Home::new(state.path(), &media);
+    let on_it = |setting: &mut Setting| setting.store = Store::new(media.clone(), home.clone());
+    let (recorder, mut outcomes, writing) = bench.start(on_it);
+    bench.record(&recorder);
+    assert!(matches!(next(&mut outcomes).await, Outcome::Written { .. }));
+    drop(recorder);
+    assert!(writing.finish());
+    let first = bench.segments();
+
+    let aside = state.path().join("disk");
+    std::fs::rename(&media, &aside).unwrap();
+    std::fs::create_dir(&media).unwrap();
+    let (recorder, mut outcomes, writing) = bench.start(on_it);
+    bench.record(&recorder);
+    let Outcome::Failed(trouble) = next(&mut outcomes).await else { panic!("it recorded to another disk") };
+    assert_eq!(trouble.condition, CameraCondition::DiskError);
+    assert!(trouble.sentence.contains("not mounted"), "{}", trouble.sentence);
+    assert_eq!(std::fs::read_dir(&media).unwrap().count(), 0);
+
+    std::fs::remove_dir(&media).unwrap();
+    std::fs::rename(&aside, &media).unwrap();
+    (0..3).for_each(|_| bench.record(&recorder));
+    assert!(matches!(next(&mut outcomes).await, Outcome::Written { .. }));
+    drop(recorder);
+    assert!(writing.finish());
+    let second = bench.segments().into_iter().find(|path| !first.contains(path)).unwrap();
+    let chained = SegmentReader::open(&second).unwrap().header().previous_segment_id.clone();
+    assert_eq!(SegmentReader::open(&first[0]).unwrap().header().segment_id, chained, "what came before was found");
 }

@@ -83,6 +83,7 @@ impl Bench {
         let retain = Retain {
             index: Index::open(&folder.path().join("index.sqlite")).unwrap(),
             timekeeper: Arc::new(Timekeeper::open(folder.path(), clock.clone())),
+            home: Home::new(folder.path(), folder.path()),
             media_dir: folder.path().to_owned(),
             days: 7,
             max_bytes,

@@ -27,6 +27,12 @@ pub struct Signed {
 pub enum SegmentError {
     #[error("cannot make the segment {path}")]
     Create { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the disk of {media_dir} is not the one recorded to before: it is not mounted, or another one; if another one is meant to take its place, remove {known}"
+    )]
+    OtherDisk { media_dir: PathBuf, known: PathBuf },
+    #[error("cannot read or write the mark of the disk at {path}")]
+    Mark { path: PathBuf, source: std::io::Error },
     #[error("cannot write to the segment {path}")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot bring the segment {path} to disk")]
@@ -44,7 +50,10 @@ pub enum SegmentError {
 impl SegmentError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Write { source, .. } | Self::Create { source, .. } | Self::Sync { source, .. }
+            Self::Write { source, .. }
+            | Self::Create { source, .. }
+            | Self::Sync { source, .. }
+            | Self::Mark { source, .. }
                 if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
             {
                 Kind::Exhausted
