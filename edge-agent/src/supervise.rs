@@ -3,6 +3,7 @@
 use crate::analyse::parent::Analyser;
 use crate::camera::board::Board;
 use crate::camera::connection::Refusals;
+use crate::camera::gap::KeptGaps;
 use crate::camera::reader::{Analyse, Reader};
 use crate::config::CameraConfig;
 use crate::facts::Facts;
@@ -45,6 +46,8 @@ pub struct Dependencies {
     pub record_in_clear: bool,
     pub signer: Option<Signer>,
     pub retention_days: u32,
+    /// Of the streams, while their readers are started again.
+    pub gaps: KeptGaps,
     /// When the agent was last alive before its start.
     pub off_since: Option<Instant>,
     /// Told when the disk was found full.
@@ -141,6 +144,7 @@ impl Camera {
             keys: deps.keys.clone(),
             record_in_clear: deps.record_in_clear,
             before: Default::default(),
+            gaps: deps.gaps.clone(),
             off_since: deps.off_since.clone(),
             refusals: refusals.clone(),
         };

@@ -20,7 +20,7 @@ pub fn start(
     tasks: &mut JoinSet<()>,
     config: Arc<CameraConfig>,
     id: CameraId,
-    dependencies: Dependencies,
+    mut dependencies: Dependencies,
     stop: CancellationToken,
 ) {
     let span = tracing::info_span!("camera", name = %config.name);
@@ -31,6 +31,7 @@ pub fn start(
             let made = tokio::task::spawn_blocking(move || Camera::new(its, id, with)).await;
             match made {
                 Ok(Ok(camera)) => {
+                    dependencies = for_the_next_life(dependencies);
                     // Owned: whoever aborts this life ends the camera with it.
                     let mut owned = JoinSet::new();
                     owned.spawn(camera.run(stop.clone()).in_current_span());
@@ -55,6 +56,11 @@ pub fn start(
     tasks.spawn(life.instrument(span));
 }
 
+/// The box was off once, before the first life.
+fn for_the_next_life(dependencies: Dependencies) -> Dependencies {
+    Dependencies { off_since: None, ..dependencies }
+}
+
 /// The hub and the installer see a camera that does not even begin.
 fn say_why(config: &CameraConfig, id: CameraId, with: &Dependencies, error: &SuperviseError) {
     let now = with.clock.instant((with.believe)().uncertainty_us);
@@ -65,35 +71,95 @@ fn say_why(config: &CameraConfig, id: CameraId, with: &Dependencies, error: &Sup
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{self, Fact};
+    use crate::facts::{self, Fact, Facts};
     use crate::media::SourceError;
     use crate::media::stamp::Belief;
     use crate::record::home::Home;
     use campanile_proto::edge::v1::CameraCondition;
     use campanile_proto::time::{SimClock, WallTime};
+    use campanile_proto::types::v1::Instant;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-    #[tokio::test]
-    async fn a_camera_that_cannot_be_made_is_told_with_its_cause() {
-        let (facts, mut received, _) = facts::channel();
-        let media = tempfile::tempdir().unwrap();
-        let with = Dependencies {
-            clock: Arc::new(SimClock::starting_at(WallTime(1))),
-            believe: Arc::new(|| Belief { trusted: true, uncertainty_us: 7 }),
+    fn dependencies(
+        media: &std::path::Path,
+        clock: Arc<SimClock>,
+        facts: Facts,
+        asked: impl Fn() + Send + Sync + 'static,
+    ) -> Dependencies {
+        Dependencies {
+            clock,
+            believe: Arc::new(move || {
+                asked();
+                Belief { trusted: true, uncertainty_us: 7 }
+            }),
             keys: tokio::sync::watch::channel(None).1,
             facts,
-            media_dir: media.path().to_owned(),
-            home: Home::new(media.path(), media.path()),
+            media_dir: media.to_owned(),
+            home: Home::new(media, media),
             identity: None,
             record_in_clear: true,
             signer: None,
             retention_days: 7,
             full: Arc::default(),
+            gaps: Default::default(),
             off_since: None,
             analyser: None,
+        }
+    }
+
+    fn porta(host: &str) -> CameraConfig {
+        let text = format!(
+            "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\n[[camera]]\nname = \"porta\"\n\
+             main = \"rtsp://{host}/1\"\n"
+        );
+        crate::config::Config::parse(&text, std::path::Path::new("edge.toml")).unwrap().cameras.remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_camera_task_that_is_started_again_does_not_say_that_the_box_was_off() {
+        let (facts, mut received, _) = facts::channel();
+        let media = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::starting_at(WallTime(crate::specimen::NOON)));
+        let dies = Arc::new(AtomicBool::new(false));
+        let asked = {
+            let dies = dies.clone();
+            move || assert!(!dies.swap(false, Ordering::SeqCst), "on purpose")
         };
-        let text = "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\n[[camera]]\nname = \"porta\"\n\
-                    main = \"rtsp://h:554/1\"\n";
-        let config = crate::config::Config::parse(text, std::path::Path::new("edge.toml")).unwrap().cameras.remove(0);
+        let mut with = dependencies(media.path(), clock.clone(), facts, asked);
+        with.off_since = Some(Instant::default());
+        // Taken and given back: nobody listens there.
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        start(&mut tasks, Arc::new(porta(&nobody.to_string())), CameraId::from_u128(1), with, stop.clone());
+        let mut next = async || {
+            let fact = tokio::time::timeout(Duration::from_secs(20), received.recv()).await;
+            fact.expect("nothing more is told").unwrap()
+        };
+        let is_off = |fact: &Fact| matches!(fact, Fact::Gap { gap, .. } if gap.cause() == CameraCondition::EdgeOff);
+        while !is_off(&next().await) {}
+        dies.store(true, Ordering::SeqCst);
+        clock.advance_micros(2_000_000);
+        let is = |fact: &Fact, wanted| matches!(fact, Fact::Camera(state) if state.streams[0].condition() == wanted);
+        // A life begins with it.
+        while !is(&next().await, CameraCondition::Connecting) {}
+        loop {
+            let fact = next().await;
+            assert!(!is_off(&fact), "{fact:?}");
+            if is(&fact, CameraCondition::Unreachable) {
+                break;
+            }
+        }
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn a_camera_that_cannot_be_made_is_told_with_its_cause() {
+        let (facts, mut received, _) = facts::channel();
+        let media = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::starting_at(WallTime(1)));
+        let with = dependencies(media.path(), clock, facts, || {});
+        let config = porta("h:554");
         let error = SuperviseError::Media(SourceError::Machine("GStreamer is not installed".into()));
         say_why(&config, CameraId::from_u128(1), &with, &error);
         let Ok(Fact::Camera(state)) = received.try_recv() else { panic!("nothing was told") };

@@ -235,6 +235,7 @@ fn start_cameras(
         record_in_clear: config.record_in_clear && identity.is_none(),
         signer: identity.map(Identity::signer),
         retention_days: config.retention.days,
+        gaps: Default::default(),
         off_since,
         full: parts.full.clone(),
         analyser: std::env::current_exe().ok(),

@@ -1,11 +1,38 @@
-//! Times without recording, each told from its start to its end under one id. Pure.
+//! Times without recording, each told from its start to its end under one id.
 
 use campanile_proto::edge::v1::{CameraCondition, Gap};
 use campanile_proto::ids::{CameraId, ObjectId};
 use campanile_proto::types::v1::{Instant, Stream};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fragments of one run are less than this apart.
 const FOLLOWS_US: i64 = 2_000_000;
+
+/// Every stream's gaps, kept while its reader dies and is started again: what it left open goes on.
+#[derive(Debug, Clone, Default)]
+pub struct KeptGaps(Arc<Mutex<HashMap<(CameraId, i32), Arc<tokio::sync::Mutex<Gaps>>>>>);
+
+impl KeptGaps {
+    /// Of this stream, as soon as no other reader has them; and whether an earlier one had.
+    pub async fn of(
+        &self,
+        camera: CameraId,
+        stream: Stream,
+        now: Instant,
+    ) -> (tokio::sync::OwnedMutexGuard<Gaps>, bool) {
+        let mut again = true;
+        let gaps = {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let first = || {
+                again = false;
+                Arc::new(tokio::sync::Mutex::new(Gaps::new(camera, stream, now)))
+            };
+            kept.entry((camera, stream.into())).or_insert_with(first).clone()
+        };
+        (gaps.lock_owned().await, again)
+    }
+}
 
 /// One stream's gaps.
 #[derive(Debug)]
@@ -38,6 +65,11 @@ impl Gaps {
         gap.end = Some(now.clone());
         self.open = Some((object, gap.clone()));
         Some((object, gap))
+    }
+
+    /// A reader begins where another died: nothing was recorded since, whatever kept it from that before.
+    pub fn resumed(&mut self, now: &Instant) -> Option<(ObjectId, Gap)> {
+        if self.open.is_some() { None } else { self.missing(now, CameraCondition::Connecting) }
     }
 
     /// Footage from `start` to `end` was recorded. Tells the gap that ends with it.

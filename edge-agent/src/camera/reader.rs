@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::connection::{Connection, Refusals};
-use super::gap::Gaps;
+use super::gap::{Gaps, KeptGaps};
 use crate::analyse::parent::Feed;
 use crate::facts::{Fact, Facts};
 use crate::keys::KeysWatch;
@@ -55,6 +55,8 @@ pub struct Reader {
     pub keys: KeysWatch,
     pub record_in_clear: bool,
     pub before: Lost,
+    /// Kept from one life to the next.
+    pub gaps: KeptGaps,
     /// When the agent was last alive before its start.
     pub off_since: Option<v1::Instant>,
     /// Of this camera's streams together.
@@ -91,10 +93,13 @@ struct Run {
 
 impl Reader {
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut gaps = Gaps::new(self.camera, self.stream, self.stamper.now());
+        let (mut gaps, again) = self.gaps.of(self.camera, self.stream, self.stamper.now()).await;
         let mut connection = Connection::default();
         self.say(CameraCondition::Connecting, "");
         self.tell_off(&gaps).await;
+        if again {
+            self.gap(gaps.resumed(&self.stamper.now()));
+        }
         while self.await_keys(&mut gaps, &stop).await {
             let opened = tokio::select! {
                 () = stop.cancelled() => break,

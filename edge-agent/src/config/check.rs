@@ -253,13 +253,15 @@ fn password(raw: &RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(
     None
 }
 
-/// The file's first line; refused when others than its owner can read it.
+/// The file's first line; refused when anybody beyond its owner and group can open it. A service reads its secrets as
+/// a group of its own (`root:campanile 0640`).
 fn read_password(path: &Path) -> Result<String, (String, &'static str)> {
     let read = |error: std::io::Error| (format!("cannot be read: {error}"), "make it readable to this user, mode 0600");
     let mut file = std::fs::File::open(path).map_err(read)?;
     let mode = file.metadata().map_err(read)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err((format!("has mode {mode:04o}: others can read it"), "chmod 0600 it, and change the password"));
+    if mode & 0o007 != 0 {
+        let problem = format!("has mode {mode:04o}: every user of this machine can open it");
+        return Err((problem, "chmod 0600 it, or 0640 with a group of its own, and change the password"));
     }
     let mut text = String::new();
     file.by_ref().take(MAX_PASSWORD_FILE).read_to_string(&mut text).map_err(read)?;

@@ -5,7 +5,7 @@ use super::worker::Progress;
 use super::{IndexError, failed, objects, segments};
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
-use campanile_proto::ids::{ObjectId, SegmentId};
+use campanile_proto::ids::{Epoch, ObjectId, SegmentId};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -161,7 +161,7 @@ pub(super) fn count(c: &Connection, reports: u64) -> Result<(), IndexError> {
     Ok(())
 }
 
-pub(super) fn progress(c: &Connection) -> Result<Progress, IndexError> {
+pub(super) fn progress(c: &Connection, epoch: Epoch) -> Result<Progress, IndexError> {
     let failed = failed("read how far the outbox is");
     let used: Option<Unsigned> = c
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", [], |row| row.get(0))
@@ -174,6 +174,7 @@ pub(super) fn progress(c: &Connection) -> Result<Progress, IndexError> {
     let acknowledged: Unsigned =
         c.query_row("SELECT acknowledged FROM epoch", [], |row| row.get(0)).map_err(&failed)?;
     Ok(Progress {
+        epoch,
         next_sequence: next,
         acknowledged_through: oldest.map_or(next, |oldest| oldest.0) - 1,
         acknowledged_count: acknowledged.0,

@@ -24,7 +24,7 @@ async fn take(index: &Index, facts: Vec<Fact>, seconds: i64) {
 }
 
 async fn waiting(index: &Index) -> Vec<Waiting> {
-    index.waiting(1_000, HashSet::new()).await.unwrap()
+    index.waiting(index.epoch(), 1_000, HashSet::new()).await.unwrap().unwrap()
 }
 
 fn opened(specimen: &Specimen, media: &Path) -> Fact {
@@ -259,6 +259,35 @@ async fn a_database_that_breaks_while_it_is_open_is_made_anew_under_another_epoc
     assert!(path.with_extension("damaged").exists());
     rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
     assert_eq!(waiting(&index).await.len(), 1, "the walk finds what was recorded");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_meets_an_index_made_anew_takes_nothing_out_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let before = index.epoch();
+    let corrupt = |_: &rusqlite::Connection| -> Result<(), IndexError> {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None);
+        Err(IndexError::Statement { attempt: "read", source })
+    };
+    let gap = Fact::Gap { object: ObjectId::from_u128(1), gap: Default::default() };
+    let first = || vec![SequenceRange { first: 1, last: 1 }];
+    // All asked while the old index still stands.
+    let (_, taken, acknowledged, withdrawn, old) = tokio::join!(
+        index.with(corrupt),
+        index.take(vec![gap], WallTime(NOON), MonoTime(0)),
+        index.acknowledge(before, first()),
+        index.withdraw(before, 1),
+        index.waiting(before, 10, HashSet::new()),
+    );
+    assert_eq!((taken.unwrap(), acknowledged.unwrap()), (0, 0));
+    withdrawn.unwrap();
+    assert!(old.unwrap().is_none(), "its sequences are not the old epoch's");
+    let progress = index.progress().await.unwrap();
+    assert_eq!((progress.epoch, progress.waiting), (index.epoch(), 1));
+    assert_ne!(progress.epoch, before);
+    // Control: under its own epoch it goes.
+    assert_eq!(index.acknowledge(progress.epoch, first()).await.unwrap(), 1);
 }
 
 #[tokio::test]

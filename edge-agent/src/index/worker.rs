@@ -57,6 +57,18 @@ impl Owner {
         }
     }
 
+    fn change<R>(
+        &mut self,
+        attempt: &'static str,
+        work: impl FnOnce(&Connection, &mut Throttle) -> Result<R, IndexError>,
+    ) -> Result<R, IndexError> {
+        let transaction = self.connection.transaction().map_err(failed(attempt))?;
+        let result = work(&transaction, &mut self.throttle)?;
+        transaction.commit().map_err(failed(attempt))?;
+        self.offered.send_modify(|count| *count += 1);
+        Ok(result)
+    }
+
     /// Media is the truth: what can be found there is found again by the next walk.
     fn make_anew(&mut self) -> Result<(), IndexError> {
         if self.path.exists() {
@@ -81,6 +93,8 @@ pub struct Index {
 /// How far the outbox is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
+    /// Whose sequences these are.
+    pub epoch: Epoch,
     pub next_sequence: u64,
     /// Every sequence up to here was acknowledged or superseded.
     pub acknowledged_through: u64,
@@ -156,13 +170,23 @@ impl Index {
         self.change("end gaps", move |c, _| objects::end_gaps(c, alive.as_ref(), utc)).await
     }
 
-    /// Reports to send next, best first, none of `except`; at most `limit`.
-    pub async fn waiting(&self, limit: usize, except: HashSet<u64>) -> Result<Vec<Waiting>, IndexError> {
-        self.ask(move |owner| offers::waiting(&owner.connection, limit, &except)).await
+    /// Reports of `epoch` to send next, best first, none of `except`; at most `limit`. None: the index was made
+    /// anew, and its sequences are not those of `epoch`.
+    pub async fn waiting(
+        &self,
+        epoch: Epoch,
+        limit: usize,
+        except: HashSet<u64>,
+    ) -> Result<Option<Vec<Waiting>>, IndexError> {
+        self.ask(move |owner| {
+            let is_its = *owner.epoch.borrow() == epoch;
+            is_its.then(|| offers::waiting(&owner.connection, limit, &except)).transpose()
+        })
+        .await
     }
 
     pub async fn progress(&self) -> Result<Progress, IndexError> {
-        self.ask(|owner| offers::progress(&owner.connection)).await
+        self.ask(|owner| offers::progress(&owner.connection, *owner.epoch.borrow())).await
     }
 
     /// Forgets what the hub holds; a foreign epoch's acknowledgement is not ours. Returns how many rows it was.
@@ -187,10 +211,7 @@ impl Index {
         ranges: Vec<SequenceRange>,
         reports: Option<u64>,
     ) -> Result<usize, IndexError> {
-        if epoch != self.epoch() {
-            return Ok(0);
-        }
-        self.change("acknowledge", move |c, _| {
+        self.change_of(epoch, "acknowledge", move |c| {
             let gone = ranges.iter().map(|range| offers::acknowledge(c, range.first, range.last));
             let gone: usize = gone.sum::<Result<usize, IndexError>>()?;
             offers::count(c, reports.unwrap_or(gone as u64))?;
@@ -200,8 +221,8 @@ impl Index {
     }
 
     /// A report whose record cannot be read any more.
-    pub async fn withdraw(&self, sequence: u64) -> Result<(), IndexError> {
-        self.change("withdraw a report", move |c, _| offers::withdraw(c, sequence)).await
+    pub async fn withdraw(&self, epoch: Epoch, sequence: u64) -> Result<(), IndexError> {
+        self.change_of(epoch, "withdraw a report", move |c| offers::withdraw(c, sequence)).await
     }
 
     /// Segments of a camera's stream whose files are there, oldest first.
@@ -282,20 +303,28 @@ impl Index {
         .await
     }
 
+    /// Changes what `epoch` counted; in an index that was made anew since, the same sequences are other reports.
+    async fn change_of<R: Default + Send + 'static>(
+        &self,
+        epoch: Epoch,
+        attempt: &'static str,
+        work: impl FnOnce(&Connection) -> Result<R, IndexError> + Send + 'static,
+    ) -> Result<R, IndexError> {
+        self.ask(
+            move |owner| {
+                if *owner.epoch.borrow() != epoch { Ok(R::default()) } else { owner.change(attempt, |c, _| work(c)) }
+            },
+        )
+        .await
+    }
+
     /// Runs in one transaction and tells who follows the outbox.
     async fn change<R: Send + 'static>(
         &self,
         attempt: &'static str,
         work: impl FnOnce(&Connection, &mut Throttle) -> Result<R, IndexError> + Send + 'static,
     ) -> Result<R, IndexError> {
-        self.ask(move |owner| {
-            let transaction = owner.connection.transaction().map_err(failed(attempt))?;
-            let result = work(&transaction, &mut owner.throttle)?;
-            transaction.commit().map_err(failed(attempt))?;
-            owner.offered.send_modify(|count| *count += 1);
-            Ok(result)
-        })
-        .await
+        self.ask(move |owner| owner.change(attempt, work)).await
     }
 
     /// Runs on the thread, for tests that spoil something.

@@ -1,6 +1,7 @@
 //! One camera over a source that a test plays, on a clock that it cranks.
 
 use super::{Camera, Dependencies};
+use crate::camera::gap::KeptGaps;
 use crate::config::{CameraConfig, Transport};
 use crate::facts::{self, Fact};
 use crate::media::parameters::ParameterSets;
@@ -14,6 +15,7 @@ use campanile_proto::ids::CameraId;
 use campanile_proto::time::{Clock, SimClock, WallTime};
 use campanile_proto::types::v1::SegmentHeader;
 use prost::Message;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -84,6 +86,7 @@ impl Stage {
             record_in_clear: true,
             signer: None,
             retention_days: 7,
+            gaps: Default::default(),
             off_since: None,
             full: Arc::default(),
             analyser: None,
@@ -315,5 +318,38 @@ async fn the_time_the_box_was_off_is_told_from_the_last_footage_to_the_start() {
     let off = second.until("the gap", gap).await;
     assert_eq!((off.cause(), off.ongoing), (CameraCondition::EdgeOff, false));
     assert_eq!(off.start.unwrap().utc_us, ended.0, "footage after the last sign of life is no gap");
+    second.end().await;
+}
+
+#[tokio::test]
+async fn a_gap_in_which_the_reader_died_is_ended_by_the_next_ones_footage() {
+    let (kept, dies) = (KeptGaps::default(), Arc::new(AtomicBool::new(false)));
+    let mut first = Stage::new(|_, deps| {
+        let dies = dies.clone();
+        deps.gaps = kept.clone();
+        deps.believe = Arc::new(move || {
+            assert!(!dies.load(Ordering::SeqCst), "on purpose");
+            Belief { trusted: true, uncertainty_us: 7 }
+        });
+    });
+    let told = |fact: &Fact| match fact {
+        Fact::Gap { object, gap } => Some((*object, gap.ongoing)),
+        _ => None,
+    };
+    drop(first.connection().await);
+    let (begun, ongoing) = first.until("a gap", told).await;
+    assert!(ongoing);
+    let connection = first.connection().await;
+    dies.store(true, Ordering::SeqCst);
+    first.clock.advance_micros(2_000_000);
+    drop(connection);
+    tokio::time::timeout(Duration::from_secs(10), &mut first.running).await.expect("its reader dies").unwrap();
+
+    let mut second = Stage::new(|_, deps| deps.gaps = kept);
+    let connection = second.connection().await;
+    connection.send(Ok(Item::Format(format(0)))).await.unwrap();
+    second.send(&connection, 30).await;
+    let ended = second.until("the end of the gap", |fact| told(fact).filter(|(_, ongoing)| !ongoing)).await;
+    assert_eq!(ended, (begun, false));
     second.end().await;
 }

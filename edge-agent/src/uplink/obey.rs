@@ -23,15 +23,40 @@ const ANCHOR_INTERVAL_US: i64 = 600_000_000;
 /// answers later.
 const LINK_DELAY_US: i64 = 13_000_000;
 
+/// Since when the hub can have read its clock.
+pub(super) struct Asking {
+    /// When the hello went out, until a time came.
+    hello: Option<MonoTime>,
+    round_trip_us: i64,
+}
+
+impl Asking {
+    pub fn hello(at: MonoTime) -> Self {
+        Self { hello: Some(at), round_trip_us: LINK_DELAY_US }
+    }
+
+    /// The earliest instant at which a time that came `now` was read. The first is the answer to the hello if a
+    /// living link can have taken so long: a hub that doubts its clock speaks of it much later, or never. One that
+    /// comes by itself is as old as its way was long: no later than the round trip and what a living link may queue,
+    /// or the link would have been given up.
+    fn earliest(&mut self, now: MonoTime) -> MonoTime {
+        match self.hello.take() {
+            Some(hello) if (0..=LINK_DELAY_US).contains(&(now - hello)) => {
+                self.round_trip_us = now - hello;
+                hello
+            }
+            _ => MonoTime(now.0 - self.round_trip_us - LINK_DELAY_US),
+        }
+    }
+}
+
 /// One session's obedience.
 pub(super) struct Obey<'a> {
     pub uplink: &'a Uplink,
     pub window: &'a Mutex<Window>,
     pub room: &'a Notify,
     pub up: mpsc::Sender<EdgeMessage>,
-    /// When the hello went out, until the first time came back.
-    pub asked: Option<MonoTime>,
-    pub round_trip_us: i64,
+    pub asking: Asking,
     pub last_anchor: MonoTime,
     pub deliveries: Deliveries,
 }
@@ -161,17 +186,9 @@ impl Obey<'_> {
         }
     }
 
-    /// Only the first answers a question. One that comes by itself is as old as its way was long: no later than the
-    /// round trip and what a living link may queue, or the link would have been given up.
     async fn take_time(&mut self, time: &HubTime) -> Result<(), UplinkError> {
         let now = self.uplink.clock.mono();
-        let asked = match self.asked.take() {
-            Some(asked) => {
-                self.round_trip_us = now - asked;
-                asked
-            }
-            None => MonoTime(now.0 - self.round_trip_us - LINK_DELAY_US),
-        };
+        let asked = self.asking.earliest(now);
         let key = self.uplink.identity().organisation_key;
         let Some(anchor) = self.uplink.timekeeper.take_hub_time(time, asked, &key) else {
             tracing::error!("the hub's time is not signed by this box's organisation and is ignored");
@@ -184,5 +201,24 @@ impl Obey<'_> {
         let fact = crate::facts::Fact::Anchor(anchor);
         self.uplink.index.take(vec![fact], self.uplink.clock.utc(), now).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_US: i64 = 1_000_000;
+
+    #[test]
+    fn a_first_time_that_comes_an_hour_after_the_hello_is_not_taken_for_its_answer() {
+        let at = |seconds: i64| MonoTime(seconds * SECOND_US);
+        let mut late = Asking::hello(at(0));
+        assert_eq!(late.earliest(at(3_600)).0, at(3_600).0 - 2 * LINK_DELAY_US, "it is as old as a link can make it");
+        assert_eq!(late.earliest(at(3_660)).0, at(3_660).0 - 2 * LINK_DELAY_US, "nor does it spoil the next");
+        // Control: an answer in time says how long the way is.
+        let mut prompt = Asking::hello(at(0));
+        assert_eq!(prompt.earliest(at(1)), at(0));
+        assert_eq!(prompt.earliest(at(60)).0, at(59).0 - LINK_DELAY_US);
     }
 }

@@ -8,6 +8,7 @@ use crate::index::{Content, Index, Waiting};
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::report::Body;
 use campanile_proto::edge::v1::{EdgeMessage, Report, SealedRecord};
+use campanile_proto::ids::Epoch;
 use campanile_proto::kind::{Chain, Kind};
 use prost::Message;
 use std::collections::HashSet;
@@ -21,6 +22,8 @@ pub(super) const BATCH: usize = 64;
 /// One session's reports.
 pub(super) struct Reports<'a> {
     pub index: &'a Index,
+    /// Of the hello: an index made anew since counts another one's sequences.
+    pub epoch: Epoch,
     pub window: &'a Mutex<Window>,
     pub room: &'a Notify,
     pub up: mpsc::Sender<EdgeMessage>,
@@ -55,16 +58,16 @@ impl Reports<'_> {
             return Ok(false);
         }
         except.extend(skipped.iter());
-        let batch = self.index.waiting(room, except).await?;
+        let batch = self.index.waiting(self.epoch, room, except).await?.ok_or(UplinkError::IndexMadeAnew)?;
         let any = !batch.is_empty();
         for waiting in batch {
             let sequence = waiting.sequence;
             match body(waiting.content.clone()).await {
                 Ok(Some(body)) => self.report(waiting, body).await?,
-                Ok(None) => self.index.withdraw(sequence).await?,
+                Ok(None) => self.index.withdraw(self.epoch, sequence).await?,
                 Err(error) if error.kind() == Kind::Invalid => {
                     tracing::warn!(error = %Chain(&error), "a record cannot be read and is not reported");
-                    self.index.withdraw(sequence).await?;
+                    self.index.withdraw(self.epoch, sequence).await?;
                 }
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "a record cannot be read now");
@@ -77,7 +80,7 @@ impl Reports<'_> {
 
     async fn report(&self, waiting: Waiting, body: Body) -> Result<(), UplinkError> {
         let report = Report {
-            epoch: self.index.epoch().into(),
+            epoch: self.epoch.into(),
             sequence: waiting.sequence,
             object_id: waiting.object.into(),
             revision: waiting.revision,
@@ -106,5 +109,33 @@ async fn read_record(path: PathBuf, offset: u64) -> Result<campanile_proto::segm
     match tokio::task::spawn_blocking(move || walk::record_at(&path, offset)).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Fact;
+    use campanile_proto::ids::ObjectId;
+    use campanile_proto::time::{MonoTime, WallTime};
+
+    #[tokio::test]
+    async fn a_session_never_sends_the_sequences_of_an_index_that_was_made_anew_since_its_hello() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(&folder.path().join("index.sqlite")).unwrap();
+        let gap = Fact::Gap { object: ObjectId::from_u128(1), gap: Default::default() };
+        index.take(vec![gap], WallTime(crate::specimen::NOON), MonoTime(0)).await.unwrap();
+        let (window, room) = (Mutex::new(Window::default()), Notify::new());
+        let batch = async |epoch| {
+            let (up, mut sent) = mpsc::channel(BATCH);
+            let reports = Reports { index: &index, epoch, window: &window, room: &room, up };
+            let outcome = reports.batch(&mut HashSet::new()).await;
+            (outcome, sent.try_recv().ok().and_then(|message: EdgeMessage| message.message))
+        };
+        let (outcome, sent) = batch(Epoch::random()).await;
+        assert!(matches!(outcome, Err(UplinkError::IndexMadeAnew)) && sent.is_none(), "{outcome:?} {sent:?}");
+        // Control: under its own epoch.
+        let (outcome, sent) = batch(index.epoch()).await;
+        assert!(matches!((&outcome, &sent), (Ok(true), Some(Up::Report(_)))), "{outcome:?} {sent:?}");
     }
 }

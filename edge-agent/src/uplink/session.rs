@@ -1,7 +1,7 @@
 //! The session: dial, greet, report, obey, again and again.
 
 use super::deliveries::Deliveries;
-use super::obey::Obey;
+use super::obey::{Asking, Obey};
 use super::outbox::Window;
 use super::patience::Patience;
 use super::reports::{BATCH, Reports};
@@ -14,6 +14,7 @@ use campanile_proto::edge::v1::edge_client::EdgeClient;
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::{EdgeMessage, Hello, HubMessage, SequenceRange, Welcome};
+use campanile_proto::ids::Epoch;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{Clock, MonoTime};
 use std::sync::{Arc, Mutex};
@@ -112,7 +113,7 @@ impl Uplink {
         epochs.borrow_and_update();
         let (up, outbound) = mpsc::channel(BATCH);
         let asked = self.clock.mono();
-        let hello = self.hello().await?;
+        let (epoch, hello) = self.hello().await?;
         let _ = up.send(EdgeMessage { message: Some(Up::Hello(hello)) }).await;
         let mut client = EdgeClient::new(channel);
         let mut inbound = tokio::time::timeout(WELCOME_TIMEOUT, client.session(ReceiverStream::new(outbound)))
@@ -128,7 +129,7 @@ impl Uplink {
         }
         let held = held_count(&welcome.held);
         tracing::info!(hub = %identity.organisation_name, held, "session with the hub");
-        self.index.acknowledge(self.index.epoch(), welcome.held).await?;
+        self.index.acknowledge(epoch, welcome.held).await?;
         *welcomed = Some(tokio::time::Instant::now());
         self.standing.send_replace(Standing::Connected);
         let window = Mutex::new(Window::default());
@@ -138,8 +139,7 @@ impl Uplink {
             window: &window,
             room: &room,
             up: up.clone(),
-            asked: Some(asked),
-            round_trip_us: 0,
+            asking: Asking::hello(asked),
             last_anchor: MonoTime(i64::MIN),
             deliveries: Deliveries::new(self.index.clone()),
         };
@@ -152,7 +152,7 @@ impl Uplink {
                 }
             }
         };
-        let reports = Reports { index: &self.index, window: &window, room: &room, up };
+        let reports = Reports { index: &self.index, epoch, window: &window, room: &room, up };
         Err(tokio::select! {
             error = reports.send() => error,
             error = obey.listen(&mut inbound) => error,
@@ -171,13 +171,14 @@ impl Uplink {
         self.identity.borrow().clone()
     }
 
-    async fn hello(&self) -> Result<Hello, UplinkError> {
+    /// And the epoch it greets with.
+    async fn hello(&self) -> Result<(Epoch, Hello), UplinkError> {
         let progress = self.index.progress().await?;
-        Ok(Hello {
+        let hello = Hello {
             oldest_protocol: PROTOCOL,
             newest_protocol: PROTOCOL,
             features: Vec::new(),
-            epoch: self.index.epoch().into(),
+            epoch: progress.epoch.into(),
             next_sequence: progress.next_sequence,
             acknowledged_through: progress.acknowledged_through,
             acknowledged_count: progress.acknowledged_count,
@@ -186,7 +187,8 @@ impl Uplink {
             now: Some(self.clock.instant(self.timekeeper.belief().1)),
             desired_generation: self.wishes.borrow().generation,
             key_generation: self.keys.borrow().as_ref().map_or(0, |keys| keys.generation),
-        })
+        };
+        Ok((progress.epoch, hello))
     }
 }
 

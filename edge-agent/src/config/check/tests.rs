@@ -123,17 +123,19 @@ fn keys_that_are_unknown_missing_or_of_another_type_are_named_together_with_what
 }
 
 #[test]
-fn a_password_is_a_files_first_line_and_nobody_elses_to_read() {
+fn a_password_file_that_only_its_group_may_read_does_not_stop_the_box() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p");
     std::fs::write(&path, "segreto \nfor the camera at the door\n").unwrap();
-    for mode in [0o644, 0o640, 0o604] {
+    for mode in [0o644, 0o604, 0o602] {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let (problem, remedy) = read_password(&path).unwrap_err();
         assert!(problem.contains(&format!("{mode:04o}")) && remedy.contains("0600"), "{problem}");
     }
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(read_password(&path).unwrap(), "segreto ");
+    for mode in [0o600, 0o640, 0o440] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(read_password(&path).unwrap(), "segreto ", "its first line");
+    }
 }
 
 #[test]
