@@ -33,9 +33,11 @@ clips: ## Each clip of CLIPS=dir as a camera: recorded, indexed, found, played b
 	@target/debug/campanile-demo clips --clips "$(or $(CLIPS),$(error CLIPS=dir is missing))"
 
 .PHONY: bench
-bench: ## Criterion benches; results under target/criterion
-	@tests/setup.sh demo
-	@cargo bench --workspace
+bench: ## Criterion benches (target/criterion), then a box beside ffmpeg and gst-launch; release profile
+	@tests/setup.sh bench
+	@cargo bench --workspace --benches
+	@cargo build --release --workspace --bins
+	@target/release/campanile-bench recording --report target/recording.json
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo deny (which must be installed)

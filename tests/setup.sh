@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian 12 machine ready: `setup.sh demo` or `setup.sh test`.
+# Makes a Debian 12 machine ready: `setup.sh demo`, `setup.sh test` or `setup.sh bench`.
 # Installs only what is missing, starts no service, asks nothing. Exit 69: it cannot, and says what to type.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,7 +11,8 @@ test="ffmpeg libfaketime"
 case "${1:-}" in
 demo) packages="$build $run $camera" ;;
 test) packages="$build $run $camera $test" ;;
-*) echo "setup.sh: say demo or test" >&2; exit 64 ;;
+bench) packages="$build $run $camera ffmpeg gstreamer1.0-tools" ;;
+*) echo "setup.sh: say demo, test or bench" >&2; exit 64 ;;
 esac
 
 fail() { echo "setup.sh: $1" >&2; exit "${2:-69}"; }

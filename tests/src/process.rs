@@ -80,6 +80,15 @@ impl Process {
     /// The same by a wall clock that is off: `-90d`, or `@1970-01-01 00:00:00` (libfaketime); the monotonic clock
     /// is true.
     pub fn start_at(name: &str, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
+        Self::spawn(name, &binary(name)?, arguments, log, wall)
+    }
+
+    /// Starts a program of this machine, found on PATH.
+    pub fn start_other(name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::spawn(name, Path::new(name), arguments, log, None)
+    }
+
+    fn spawn(name: &str, program: &Path, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
@@ -89,7 +98,7 @@ impl Process {
         set_wall(&mut command, wall)?;
         let child = command
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary(name)?)
+            .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share the log")?)
