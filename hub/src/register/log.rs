@@ -15,12 +15,15 @@ use prost::Message;
 use rusqlite::{Connection, params};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::error;
 
 /// Leaves that share one commit: what is queued while the disk is busy with the one before, so that none
 /// waits longer than two writes.
 const GROUP: usize = 256;
+/// Somebody's backup may hold the file.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
 /// Entries that are in memory while their age is looked at.
 const LOOKED_AT_ONCE: i64 = 500;
 /// A checkpoint is signed at the latest this long after new leaves.
@@ -219,10 +222,15 @@ impl Log {
 
     /// The write-ahead log still holds forgotten pages as they were; whoever reads keeps it, and it is tried again.
     fn sweep(&mut self) -> Result<(), RegisterError> {
-        if self.unswept {
-            let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-            self.unswept = busy.map_err(|e| RegisterError::Write(Arc::new(e)))?;
+        if !self.unswept {
+            return Ok(());
         }
+        let failed = |e| RegisterError::Write(Arc::new(e));
+        // Accesses wait for this thread: it does not wait for readers.
+        self.connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(BUSY_WITHIN).map_err(failed)?;
+        self.unswept = busy.map_err(failed)?;
         Ok(())
     }
 
