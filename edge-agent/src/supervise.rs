@@ -14,7 +14,7 @@ use crate::media::{Address, Opener, SourceError};
 use crate::record::Recorder;
 use crate::record::home::Home;
 use crate::record::recorder::{Setting, Writing};
-use crate::record::segment::Signer;
+use crate::record::segment::{OwnDisk, Signer};
 use crate::record::store::Store;
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::CameraId;
@@ -106,6 +106,7 @@ impl Camera {
         let setting = Setting {
             camera: id,
             store: Store::new(deps.media_dir.clone(), deps.home.clone()),
+            disk: Arc::new(OwnDisk),
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
             identity: deps.identity,
