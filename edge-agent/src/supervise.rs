@@ -1,6 +1,6 @@
 //! The tasks of one camera: a reader for each stream, the analysis, the thread that writes.
 
-use crate::analyse::parent::Analyser;
+use crate::analyse::parent::{Analyser, Task};
 use crate::camera::board::Board;
 use crate::camera::connection::Refusals;
 use crate::camera::gap::KeptGaps;
@@ -120,8 +120,8 @@ impl Camera {
         let program = deps.analyser.clone().filter(|_| config.analyse);
         let (analyser, feed) = program
             .map(|program| {
-                let (recorder, facts) = (recorder.clone(), deps.facts.clone());
-                Analyser::new(program, id, config.ignore, recorder, facts, stamper.clone())
+                let (recorder, facts, stamper) = (recorder.clone(), deps.facts.clone(), stamper.clone());
+                Analyser::new(Task { program, camera: id, ignore: config.ignore, recorder, facts, stamper })
             })
             .unzip();
         let (for_main, for_sub) = match (feed, &config.sub) {
