@@ -3,11 +3,13 @@
 use crate::clock::Timekeeper;
 use crate::hardware;
 use crate::identity::Identity;
-use crate::index::{Index, IndexError};
-use campanile_proto::edge::v1::EdgeHealth;
+use crate::index::{Index, IndexError, SegmentRow};
+use campanile_proto::edge::v1::{Alarm, AlarmKind, EdgeHealth};
+use campanile_proto::ids::CameraId;
 use campanile_proto::kind::Chain;
 use campanile_proto::time::Clock;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +28,8 @@ pub struct Health {
     pub timekeeper: Arc<Timekeeper>,
     pub media_dir: PathBuf,
     pub analyse_restarts: Arc<AtomicU64>,
+    /// As configured, those that are gone included.
+    pub camera_names: Arc<HashMap<CameraId, String>>,
 }
 
 impl Health {
@@ -43,6 +47,7 @@ impl Health {
 
     async fn once(&self) -> Result<(), IndexError> {
         let progress = self.index.progress().await?;
+        let suspect = self.index.suspect_segments().await?;
         let media_dir = self.media_dir.clone();
         // A disk that hangs hangs this thread, not the runtime's.
         let board = tokio::task::spawn_blocking(move || {
@@ -68,7 +73,76 @@ impl Health {
             certificate_expires_us: u64::try_from(expires).unwrap_or(0) * 1_000_000,
             temperature_celsius,
             acknowledged_through: progress.acknowledged_through,
+            alarms: disk_errors(&suspect, &self.media_dir, &self.camera_names),
         };
         self.index.health(edge, health, self.clock.utc()).await
+    }
+}
+
+/// One alarm a camera, for as long as footage is there that its disk failed to take. `suspect`: oldest first.
+fn disk_errors(suspect: &[SegmentRow], media_dir: &Path, names: &HashMap<CameraId, String>) -> Vec<Alarm> {
+    let mut of_camera: BTreeMap<[u8; 16], Vec<&SegmentRow>> = BTreeMap::new();
+    for row in suspect {
+        of_camera.entry(*row.camera.as_bytes()).or_default().push(row);
+    }
+    let alarm = |rows: Vec<&SegmentRow>| {
+        let newest = rows.last()?;
+        let name = names.get(&newest.camera).cloned().unwrap_or_else(|| newest.camera.to_string());
+        let segments = if rows.len() == 1 { "1 segment".to_owned() } else { format!("{} segments", rows.len()) };
+        let cause = newest.suspect.as_deref().unwrap_or_default();
+        Some(Alarm {
+            kind: AlarmKind::DiskError.into(),
+            camera_id: newest.camera.into(),
+            sentence: format!(
+                "the disk at {} failed {segments} of {name}: {cause}; look for its errors in the kernel's log and replace it",
+                media_dir.display()
+            ),
+            at: Some(newest.end.clone()),
+        })
+    };
+    of_camera.into_values().filter_map(alarm).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Fact;
+    use crate::specimen::{NOON, Specimen};
+    use campanile_proto::ids::RunId;
+    use campanile_proto::time::{MonoTime, WallTime};
+    use campanile_proto::types::v1::Stream;
+
+    #[tokio::test]
+    async fn a_disk_that_failed_is_named_with_its_camera_until_the_footage_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(&folder.path().join("index.sqlite")).unwrap();
+        let (piazza, scuola) = (CameraId::from_u128(1), CameraId::from_u128(2));
+        let mut facts = Vec::new();
+        for (camera, start_s) in [(piazza, 0), (piazza, 600), (scuola, 0)] {
+            let segment = Specimen::open(camera, Stream::Main, RunId::random(), start_s, 0);
+            facts.push(Fact::SegmentOpened {
+                segment: segment.id,
+                camera,
+                stream: Stream::Main,
+                path: segment.path(folder.path()),
+                header: segment.header.clone(),
+                wrapped_key: Default::default(),
+            });
+            if camera == piazza {
+                facts.push(Fact::SegmentSuspect { segment: segment.id, cause: format!("cause {start_s}") });
+            }
+        }
+        index.take(facts, WallTime(NOON), MonoTime(0)).await.unwrap();
+        let names = HashMap::from([(piazza, "Piazza".to_owned())]);
+        let alarms = async || disk_errors(&index.suspect_segments().await.unwrap(), Path::new("/srv/media"), &names);
+        let told = alarms().await;
+        assert_eq!(told.len(), 1);
+        let (sentence, at) = (&told[0].sentence, told[0].at.as_ref().unwrap());
+        assert!(["/srv/media", "2 segments of Piazza", "cause 600"].iter().all(|part| sentence.contains(part)));
+        assert_eq!((&told[0].camera_id, at.utc_us), (&piazza.into(), NOON + 600_000_000));
+        for row in index.suspect_segments().await.unwrap() {
+            index.delete_segment(row.id, "age").await.unwrap();
+        }
+        assert!(alarms().await.is_empty());
     }
 }

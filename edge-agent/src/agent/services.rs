@@ -16,8 +16,10 @@ use crate::record::retain::Retain;
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
+use campanile_proto::ids::CameraId;
 use campanile_proto::kind::Chain;
 use campanile_proto::types::v1::Instant;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
@@ -46,8 +48,9 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
     let (keys, keys_watch) = watch::channel(load_keys(parts, identity.as_ref()));
     let (standing, standing_watch) = watch::channel(Standing::Connecting);
     let off_since = parts.off_since.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let names = CameraNames::load(&parts.folder, parts.config.cameras.iter().map(|camera| camera.name.as_str()))?;
     let mut living = Living {
-        cameras: start_cameras(parts, identity.as_ref(), &facts, keys_watch, off_since.clone(), &stop)?,
+        cameras: start_cameras(parts, identity.as_ref(), &names, &facts, keys_watch, off_since.clone(), &stop),
         telling: CancellationToken::new(),
         taker: None,
         services: JoinSet::new(),
@@ -59,7 +62,9 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
         if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
             tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
         }
-        let beside = Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default() };
+        let camera_names = Arc::new(names.by_id());
+        let beside =
+            Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default(), camera_names };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
         if let Some(identity) = identity {
@@ -79,6 +84,7 @@ struct Beside<'a> {
     run: ThisRun,
     rescan: Arc<Notify>,
     restarts: Arc<AtomicU64>,
+    camera_names: Arc<HashMap<CameraId, String>>,
 }
 
 impl Beside<'_> {
@@ -89,6 +95,7 @@ impl Beside<'_> {
             restarts: self.restarts.clone(),
             media_dir: self.parts.config.media_dir.clone(),
             run: self.run,
+            rescan: self.rescan.clone(),
             lost,
         }
     }
@@ -139,6 +146,7 @@ impl Beside<'_> {
             timekeeper: parts.timekeeper.clone(),
             media_dir: parts.config.media_dir.clone(),
             analyse_restarts: self.restarts.clone(),
+            camera_names: self.camera_names.clone(),
         };
         let stop = ends.clone();
         keep(services, "health", ends, move || health.clone().run(stop.clone()));
@@ -216,13 +224,13 @@ fn load_keys(parts: &Parts, identity: Option<&Identity>) -> Option<Arc<KeySet>> 
 fn start_cameras(
     parts: &Parts,
     identity: Option<&Identity>,
+    names: &CameraNames,
     facts: &Facts,
     keys: KeysWatch,
     off_since: Option<Instant>,
     stop: &CancellationToken,
-) -> Result<JoinSet<()>, AgentError> {
+) -> JoinSet<()> {
     let config = &parts.config;
-    let names = CameraNames::load(&parts.folder, config.cameras.iter().map(|camera| camera.name.as_str()))?;
     let timekeeper = parts.timekeeper.clone();
     let dependencies = Dependencies {
         clock: parts.clock.clone(),
@@ -250,7 +258,7 @@ fn start_cameras(
         let state = CameraState { camera_id: id.into(), name, removed: true, ..CameraState::default() };
         facts.tell(Fact::Camera(state));
     }
-    Ok(tasks)
+    tasks
 }
 
 /// Walks the media folder at the start, and whenever there is a reason.

@@ -243,6 +243,7 @@ impl Reader {
                 self.say(trouble.condition, &trouble.sentence);
                 self.gap(gaps.missing(&self.stamper.now(), trouble.condition));
             }
+            Outcome::Doubtful { start, end, condition } => self.gap(Some(gaps.between(start, end, condition))),
             Outcome::Begins { .. } | Outcome::Closed => {}
         }
     }

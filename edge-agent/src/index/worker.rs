@@ -240,6 +240,11 @@ impl Index {
         self.ask(|owner| segments::all(&owner.connection)).await
     }
 
+    /// Segments of which a write or a flush failed and that are there, oldest first.
+    pub async fn suspect_segments(&self) -> Result<Vec<SegmentRow>, IndexError> {
+        self.ask(|owner| segments::suspect(&owner.connection)).await
+    }
+
     pub async fn segment(&self, id: SegmentId) -> Result<Option<SegmentRow>, IndexError> {
         self.ask(move |owner| segments::one(&owner.connection, id)).await
     }
@@ -373,6 +378,7 @@ fn take_one(
                 Ok(())
             }
         }
+        Fact::SegmentSuspect { segment, cause } => segments::doubt(c, segment, &cause),
         Fact::IndexRecord { segment, offset, object, revision, .. } => {
             offers::offer_record(c, segment, offset, object, revision, utc.0)
         }

@@ -4,14 +4,14 @@ use super::fmp4::{self, BoxError};
 use super::orders::{IndexOrder, MediaOrder, RecordError, Setting};
 use super::rotate::{Next, Open, begins_segment, is_over};
 use super::sealing::Sealing;
-use super::segment::{SegmentError, SegmentWriter};
+use super::segment::{SegmentError, SegmentWriter, Signed};
 use super::store::{Newest, sync_folder};
 use crate::facts::Fact;
 use crate::media::StreamFormat;
 use bytes::Bytes;
 use campanile_proto::ids::{RunId, SegmentId};
 use campanile_proto::kind::Kind;
-use campanile_proto::segment::{FORMAT, suite_for_this_machine};
+use campanile_proto::segment::{FORMAT, Link, suite_for_this_machine};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Codec, Instant, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 
@@ -28,9 +28,19 @@ pub(super) struct Lane {
     open: Option<OpenSegment>,
     newest: Option<Newest>,
     retry_at_us: i64,
+    /// What was written and may be lost, to be told.
+    doubtful: Option<Doubtful>,
     /// The run of the index stream, and its next index.
     own_run: RunId,
     next_index: u64,
+}
+
+/// Footage that was written and of which nobody knows whether the disk has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Doubtful {
+    pub start: Instant,
+    pub end: Instant,
+    pub full: bool,
 }
 
 struct OpenSegment {
@@ -39,21 +49,45 @@ struct OpenSegment {
     rule: Open,
     start: Instant,
     end: Instant,
+    /// What the disk has for certain.
+    synced: Reached,
     dirty: bool,
     synced_us: i64,
     told_us: i64,
+}
+
+/// How far a segment reaches.
+#[derive(Clone)]
+struct Reached {
+    end: Instant,
+    fragments: u64,
+    size_bytes: u64,
+    link: Link,
 }
 
 impl Lane {
     /// Reads where the last run ended.
     pub(super) fn new(stream: Stream, setting: &Setting) -> Self {
         let newest = setting.store.newest(setting.camera, stream);
-        Self { stream, open: None, newest, retry_at_us: i64::MIN, own_run: RunId::random(), next_index: 0 }
+        Self {
+            stream,
+            open: None,
+            newest,
+            retry_at_us: i64::MIN,
+            doubtful: None,
+            own_run: RunId::random(),
+            next_index: 0,
+        }
     }
 
     /// When the newest footage on disk ends.
     pub(super) fn covered(&self) -> Option<&Instant> {
         self.newest.as_ref().and_then(|newest| newest.end.as_ref())
+    }
+
+    /// Told once.
+    pub(super) fn take_doubtful(&mut self) -> Option<Doubtful> {
+        self.doubtful.take()
     }
 
     pub(super) fn media(&mut self, setting: &Setting, order: &MediaOrder) -> Result<(), RecordError> {
@@ -170,7 +204,7 @@ impl Lane {
             previous_link: self.newest.as_ref().map(|n| Bytes::copy_from_slice(&n.link)).unwrap_or_default(),
         };
         let begun = || {
-            let mut writer = SegmentWriter::create(&path, header, sealing.to.as_ref())?;
+            let mut writer = SegmentWriter::create(setting.disk.as_ref(), &path, header, sealing.to.as_ref())?;
             if !init.is_empty() {
                 writer.init(arrival.clone(), init)?;
             }
@@ -183,6 +217,8 @@ impl Lane {
             let _ = std::fs::remove_file(&path);
         })?;
         let now = setting.stamper.clock.mono().0;
+        let synced =
+            Reached { end: arrival.clone(), fragments: 0, size_bytes: writer.size_bytes(), link: writer.link() };
         self.newest = Some(Newest { segment: id, link: writer.link(), end: None });
         setting.facts.tell(Fact::SegmentOpened {
             segment: id,
@@ -198,6 +234,7 @@ impl Lane {
             rule: Open { run: next.run, hour: next.hour, opened_mono_us: arrival.mono_us, sealed_to: sealing.rule },
             start: arrival.clone(),
             end: arrival.clone(),
+            synced,
             dirty: false,
             synced_us: now,
             told_us: i64::MIN,
@@ -228,7 +265,7 @@ impl Lane {
         }
     }
 
-    /// The file ends in a torn record at most; a new segment is tried after a rest.
+    /// Nothing more is written to the open segment; a new one is tried after a rest.
     fn failed(&mut self, setting: &Setting, error: &SegmentError) {
         tracing::error!(
             camera = %setting.camera, stream = super::store::stream_name(self.stream),
@@ -238,7 +275,7 @@ impl Lane {
             setting.full.notify_one();
         }
         if let Some(open) = self.open.take() {
-            open.tell(setting, true);
+            self.doubtful = open.give_up(setting, error);
         }
         self.retry_at_us = setting.stamper.clock.mono().0 + RETRY_AFTER_US;
     }
@@ -249,15 +286,14 @@ impl Lane {
         let now = setting.stamper.clock.mono().0;
         if open.dirty && now - open.synced_us >= SYNC_EVERY_US {
             open.synced_us = now;
-            if let Err(error) = open.writer.sync() {
+            if let Err(error) = open.sync() {
                 self.failed(setting, &error);
                 return Err(error.into());
             }
-            open.dirty = false;
         }
         if now.saturating_sub(open.told_us) >= TELL_EVERY_US && open.writer.count() > 0 {
             open.told_us = now;
-            open.tell(setting, false);
+            setting.facts.tell(open.grew(open.written(), false, None));
         }
         if is_over(&open.rule, setting.stamper.clock.utc(), now) {
             self.close(setting);
@@ -267,36 +303,59 @@ impl Lane {
 
     /// Closes the segment in order; one whose footer does not reach the disk is over all the same.
     pub(super) fn close(&mut self, setting: &Setting) {
-        let Some(open) = self.open.take() else { return };
-        // What holds if the footer does not reach the disk.
-        let (mut size_bytes, mut newest_link, mut signed) = (open.writer.size_bytes(), open.writer.link(), None);
-        let (segment, fragment_count, end) = (open.id, open.writer.count(), open.end.clone());
-        match open.writer.close(end.clone(), setting.signer.as_ref()) {
+        let Some(mut open) = self.open.take() else { return };
+        match open.writer.close(open.end.clone(), setting.signer.as_ref()) {
             Ok(closed) => {
-                self.newest = Some(Newest { segment, link: closed.link, end: None });
-                (size_bytes, newest_link, signed) = (closed.size_bytes, closed.link, Some(closed.signed));
+                self.newest = Some(Newest { segment: open.id, link: closed.link, end: None });
+                let whole = Reached { size_bytes: closed.size_bytes, link: closed.link, ..open.written() };
+                setting.facts.tell(open.grew(whole, true, Some(closed.signed)));
             }
-            Err(error) => self.failed(setting, &error),
+            Err(error) => {
+                self.open = Some(open);
+                self.failed(setting, &error);
+            }
         }
-        let start = open.start;
-        let grew =
-            Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed: true, signed };
-        setting.facts.tell(grew);
     }
 }
 
 impl OpenSegment {
-    fn tell(&self, setting: &Setting, closed: bool) {
-        setting.facts.tell(Fact::SegmentGrew {
+    fn written(&self) -> Reached {
+        let writer = &self.writer;
+        let (fragments, size_bytes, link) = (writer.count(), writer.size_bytes(), writer.link());
+        Reached { end: self.end.clone(), fragments, size_bytes, link }
+    }
+
+    /// Brings to disk what was written.
+    fn sync(&mut self) -> Result<(), SegmentError> {
+        self.writer.sync()?;
+        (self.synced, self.dirty) = (self.written(), false);
+        Ok(())
+    }
+
+    /// The end after a failure. What was written before a failed write may reach the disk yet; of a flush that failed
+    /// nobody knows what it left out, and no second one would tell.
+    fn give_up(mut self, setting: &Setting, error: &SegmentError) -> Option<Doubtful> {
+        let flushed = if matches!(error, SegmentError::Sync { .. }) { None } else { self.sync().err() };
+        let error = flushed.as_ref().unwrap_or(error);
+        setting.facts.tell(self.grew(self.synced.clone(), true, None));
+        if let Some(cause) = error.doubt() {
+            setting.facts.tell(Fact::SegmentSuspect { segment: self.id, cause });
+        }
+        let (start, end) = (self.synced.end, self.end);
+        (start != end).then(|| Doubtful { start, end, full: error.kind() == Kind::Exhausted })
+    }
+
+    fn grew(&self, reached: Reached, closed: bool, signed: Option<Signed>) -> Fact {
+        Fact::SegmentGrew {
             segment: self.id,
             start: self.start.clone(),
-            end: self.end.clone(),
-            fragment_count: self.writer.count(),
-            size_bytes: self.writer.size_bytes(),
-            newest_link: self.writer.link(),
+            end: reached.end,
+            fragment_count: reached.fragments,
+            size_bytes: reached.size_bytes,
+            newest_link: reached.link,
             closed,
-            signed: None,
-        });
+            signed,
+        }
     }
 }
 

@@ -213,12 +213,16 @@ fn gap(fact: &Fact) -> Option<Gap> {
 
 #[tokio::test]
 async fn a_camera_that_hangs_while_dialling_does_not_hold_up_the_end() {
-    let (_held, hangs) = std_mpsc::channel();
-    let stage = Stage::new(|played, _| played.hangs = Mutex::new(Some(hangs)));
-    let began = tokio::time::Instant::now();
-    tokio::task::yield_now().await;
+    let (held, hangs) = std_mpsc::channel();
+    let mut stage = Stage::new(|played, _| played.hangs = Mutex::new(Some(hangs)));
+    stage.until("it dials", condition(CameraCondition::Connecting)).await;
+    let (nobody, opened) = mpsc::unbounded_channel();
+    drop(nobody);
+    let mut opened = std::mem::replace(&mut stage.opened, opened);
     stage.end().await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(opened.try_recv().is_err(), "it ended while the dialling hangs");
+    drop(held);
+    tokio::time::timeout(Duration::from_secs(20), opened.recv()).await.expect("it hung until now").unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::connection::{Connection, segment};
 use super::{Done, Plain, Target, show};
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub enum Edges {
@@ -37,7 +37,7 @@ impl Edges {
     pub async fn run(self) -> Done {
         match self {
             Self::List(Plain { target }) => {
-                let answer = Connection::open(&target).await?.get("/api/v1/edges").await?;
+                let mut answer = Connection::open(&target).await?.get("/api/v1/edges").await?;
                 let columns = [
                     ("name", "BOX"),
                     ("site_name", "SITE"),
@@ -46,7 +46,11 @@ impl Edges {
                     ("last_seen", "LAST SEEN"),
                     ("id", "ID"),
                     ("reason", "REASON"),
+                    ("alarms", "ALARMS"),
                 ];
+                if !target.json {
+                    answer["edges"].as_array_mut().into_iter().flatten().for_each(lift_alarms);
+                }
                 show::rows(target.json, &answer["edges"], &columns);
             }
             Self::Token { name, valid, target } => {
@@ -63,5 +67,27 @@ impl Edges {
             }
         }
         Ok(())
+    }
+}
+
+/// A box's alarms as one cell.
+fn lift_alarms(edge: &mut Value) {
+    let alarms = edge["health"]["alarms"].as_array();
+    let sentences: Vec<&str> = alarms.into_iter().flatten().filter_map(|alarm| alarm["sentence"].as_str()).collect();
+    edge["alarms"] = sentences.join(" · ").into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_box_alarms_of_stands_in_its_row() {
+        let mut edge = json!({ "health": { "alarms": [{ "sentence": "the disk" }, { "sentence": "the clock" }] } });
+        lift_alarms(&mut edge);
+        assert_eq!(edge["alarms"], "the disk · the clock");
+        let mut silent = json!({ "name": "palo" });
+        lift_alarms(&mut silent);
+        assert_eq!(silent["alarms"], "");
     }
 }
