@@ -80,13 +80,23 @@ impl Process {
     /// The same by a wall clock that is off: `-90d`, or `@1970-01-01 00:00:00` (libfaketime); the monotonic clock
     /// is true.
     pub fn start_at(name: &str, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
+        Self::start_with(name, arguments, log, |command| set_wall(command, wall))
+    }
+
+    /// The same with an environment of its own.
+    pub fn start_with(
+        name: &str,
+        arguments: &[&str],
+        log: &Path,
+        set_up: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
         let mut command = Command::new("setpriv");
-        set_wall(&mut command, wall)?;
+        set_up(&mut command)?;
         let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary(name)?)
@@ -120,6 +130,10 @@ impl Process {
         let tail: Vec<&str> = log.lines().rev().take(12).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         bail!("{} ended with {status}; the end of {}:\n{}", self.name, self.log.display(), tail.join("\n"))
+    }
+
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("cannot ask for the process")?.is_some())
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
