@@ -32,6 +32,13 @@ clips: ## Each clip of CLIPS=dir as a camera: recorded, indexed, found, played b
 	@$(BUILD)
 	@target/debug/campanile-demo clips --clips "$(or $(CLIPS),$(error CLIPS=dir is missing))"
 
+.PHONY: campaign
+campaign: ## 500 kills, 2,000 power cuts, failing disks, about an hour; goes on where it was (SEED, KILLS, IMAGES, REPORT)
+	@tests/setup.sh test
+	@$(BUILD)
+	@target/debug/campanile-campaign --seed $(or $(SEED),1) --kills $(or $(KILLS),500) --images $(or $(IMAGES),2000) \
+		--report $(or $(REPORT),docs/measurements/campaign-$(or $(SEED),1).json)
+
 .PHONY: bench
 bench: ## Criterion benches (target/criterion), then a box beside ffmpeg and gst-launch; release profile
 	@tests/setup.sh bench

@@ -80,22 +80,38 @@ impl Process {
     /// The same by a wall clock that is off: `-90d`, or `@1970-01-01 00:00:00` (libfaketime); the monotonic clock
     /// is true.
     pub fn start_at(name: &str, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
-        Self::spawn(name, &binary(name)?, arguments, log, wall)
+        Self::start_with(name, arguments, log, |command| set_wall(command, wall))
+    }
+
+    /// The same with an environment of its own.
+    pub fn start_with(
+        name: &str,
+        arguments: &[&str],
+        log: &Path,
+        set_up: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
+        Self::spawn(name, &binary(name)?, arguments, log, set_up)
     }
 
     /// Starts a program of this machine, found on PATH.
     pub fn start_other(name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
-        Self::spawn(name, Path::new(name), arguments, log, None)
+        Self::spawn(name, Path::new(name), arguments, log, |_| Ok(()))
     }
 
-    fn spawn(name: &str, program: &Path, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
+    fn spawn(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+        set_up: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
         let mut command = Command::new("setpriv");
-        set_wall(&mut command, wall)?;
+        set_up(&mut command)?;
         let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
@@ -129,6 +145,10 @@ impl Process {
         let tail: Vec<&str> = log.lines().rev().take(12).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         bail!("{} ended with {status}; the end of {}:\n{}", self.name, self.log.display(), tail.join("\n"))
+    }
+
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("cannot ask for the process")?.is_some())
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
