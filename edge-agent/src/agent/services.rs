@@ -4,6 +4,7 @@ use super::ending::Ending;
 use super::keep::keep;
 use super::taking::Taking;
 use super::{AgentError, Parts, cameras};
+use crate::config::{CameraConfig, Config};
 use crate::facts::{self, Fact, Facts, Lost};
 use crate::health::Health;
 use crate::identity::{CameraNames, Identity};
@@ -12,7 +13,7 @@ use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
 use crate::record::home::Home;
-use crate::record::retain::Retain;
+use crate::record::retain::{CameraRule, Retain, Rules};
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
@@ -62,9 +63,15 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
         if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
             tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
         }
-        let camera_names = Arc::new(names.by_id());
-        let beside =
-            Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default(), camera_names };
+        let beside = Beside {
+            parts,
+            index,
+            run,
+            rescan: Arc::new(Notify::new()),
+            restarts: Arc::default(),
+            camera_names: Arc::new(names.by_id()),
+            rules: rules(&parts.config, &names),
+        };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
         if let Some(identity) = identity {
@@ -85,6 +92,7 @@ struct Beside<'a> {
     rescan: Arc<Notify>,
     restarts: Arc<AtomicU64>,
     camera_names: Arc<HashMap<CameraId, String>>,
+    rules: Rules,
 }
 
 impl Beside<'_> {
@@ -115,8 +123,8 @@ impl Beside<'_> {
             index: self.index.clone(),
             timekeeper: parts.timekeeper.clone(),
             media_dir: parts.config.media_dir.clone(),
-            days: parts.config.retention.days,
-            max_bytes: parts.config.retention.max_bytes,
+            rules: self.rules.clone(),
+            pinned: watch::channel(Arc::default()).1,
             wished_days: parts.wishes.subscribe(),
             full: parts.full.clone(),
         };
@@ -209,6 +217,16 @@ impl Living {
             self.services.detach_all();
         }
     }
+}
+
+/// What each camera may keep, by its id.
+fn rules(config: &Config, names: &CameraNames) -> Rules {
+    let of_camera = |camera: &CameraConfig| {
+        let rule = CameraRule { days: camera.days, max_bytes: camera.max_bytes };
+        names.id(&camera.name).filter(|_| rule != CameraRule::default()).map(|id| (id, rule))
+    };
+    let cameras = config.cameras.iter().filter_map(of_camera).collect();
+    Rules { days: config.retention.days, max_bytes: config.retention.max_bytes, cameras }
 }
 
 fn load_keys(parts: &Parts, identity: Option<&Identity>) -> Option<Arc<KeySet>> {

@@ -104,6 +104,8 @@ impl Stage {
             password: None,
             transport: Transport::Tcp,
             analyse: true,
+            days: None,
+            max_bytes: None,
             ignore: CellSet::EMPTY,
         };
         let stamper = Stamper::new(clock.clone(), deps.believe.clone());

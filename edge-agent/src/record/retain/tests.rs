@@ -6,33 +6,72 @@ use crate::uplink::Wishes;
 use campanile_proto::edge::v1::HubTime;
 use campanile_proto::ids::{CameraId, RunId};
 use campanile_proto::signed;
-use campanile_proto::time::{Clock, SimClock};
+use campanile_proto::time::{Clock, SimClock, kept_until};
 use campanile_proto::types::v1::{Anchor, Stream, TimeSource};
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
+const CAMERA: CameraId = CameraId::from_u128(1);
+
 fn segment(n: u128, hour: i64, days: u32, size_bytes: u64) -> Kept {
     let at = WallTime::from_hour(hour);
-    Kept { id: SegmentId::from_u128(n), captured: Some(at), place: Place::Known(at), days, size_bytes }
+    Kept { id: SegmentId::from_u128(n), camera: CAMERA, captured: Some(at), place: Place::Known(at), days, size_bytes }
 }
 
+/// Of four cameras.
 fn segments() -> impl Strategy<Value = Vec<Kept>> {
-    let one = (0i64..400, 1u32..8, 1u64..100);
+    let one = (0i64..400, 1u32..8, 1u64..100, 0u128..4);
     proptest::collection::vec(one, 0..40).prop_map(|all| {
-        all.into_iter().enumerate().map(|(n, (hour, days, size))| segment(n as u128, hour, days, size)).collect()
+        let kept = |(n, (hour, days, size, camera)): (usize, (i64, u32, u64, u128))| Kept {
+            camera: CameraId::from_u128(camera),
+            ..segment(n as u128, hour, days, size)
+        };
+        all.into_iter().enumerate().map(kept).collect()
     })
+}
+
+/// Without rules of cameras or pins.
+fn planned(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> Vec<(SegmentId, Rule)> {
+    plan(kept, now, &rules(days, max_bytes, &[]), &HashSet::new())
+}
+
+fn rules(days: u32, max_bytes: u64, cameras: &[(CameraId, CameraRule)]) -> Rules {
+    Rules { days, max_bytes: Some(max_bytes), cameras: cameras.iter().copied().collect() }
 }
 
 #[test]
 fn without_a_clock_nothing_is_old() {
-    assert!(plan(&[segment(1, 0, 7, 10)], None, 7, 10).is_empty());
+    assert!(planned(&[segment(1, 0, 7, 10)], None, 7, 10).is_empty());
 }
 
 #[test]
 fn the_hour_and_the_days_are_the_term() {
-    let at = |hour| plan(&[segment(1, 100, 7, 10)], Some(WallTime::from_hour(hour)), 7, 100);
+    let at = |hour| planned(&[segment(1, 100, 7, 10)], Some(WallTime::from_hour(hour)), 7, 100);
     assert!(at(100 + 167).is_empty());
     assert_eq!(at(100 + 168), [(SegmentId::from_u128(1), Rule::Age)]);
+}
+
+#[test]
+fn a_cameras_own_days_act_at_once_and_never_lengthen_the_boxs_or_the_class() {
+    let over = |days: u32, box_days: u32, class: u32, age_hours: i64| {
+        let cameras = [(CAMERA, CameraRule { days: Some(days), max_bytes: None })];
+        let now = Some(WallTime::from_hour(100 + age_hours));
+        !plan(&[segment(1, 100, class, 10)], now, &rules(box_days, u64::MAX, &cameras), &HashSet::new()).is_empty()
+    };
+    assert!(over(2, 7, 7, 48) && !over(2, 7, 7, 47));
+    assert!(over(7, 3, 7, 72) && over(7, 7, 1, 24) && !over(7, 7, 7, 167));
+    let of_another = [(CameraId::from_u128(9), CameraRule { days: Some(1), max_bytes: Some(0) })];
+    let now = Some(WallTime::from_hour(100 + 30));
+    assert!(plan(&[segment(1, 100, 7, 10)], now, &rules(7, u64::MAX, &of_another), &HashSet::new()).is_empty());
+}
+
+#[test]
+fn a_wish_of_the_hub_shortens_what_is_configured_and_no_disk_keeps_more_than_it_holds() {
+    let configured = Rules { days: 5, max_bytes: None, cameras: HashMap::new() };
+    let today = |wished, room| (configured.within(wished, room).days, configured.within(wished, room).max_bytes);
+    assert_eq!((today(0, 9), today(2, 9), today(7, 9)), ((5, Some(9)), (2, Some(9)), (5, Some(9))));
+    let bounded = Rules { max_bytes: Some(4), ..configured };
+    assert_eq!((bounded.within(0, 9).max_bytes, bounded.within(0, 3).max_bytes), (Some(4), Some(3)));
 }
 
 #[test]
@@ -41,8 +80,8 @@ fn what_nobody_can_date_goes_for_space_only_and_this_boots_goes_last() {
     let kept =
         [undated(1, Place::Now(5)), segment(2, 100, 7, 10), undated(3, Place::Unknown(WallTime::from_hour(900)))];
     let late = Some(WallTime::from_hour(100 + 168));
-    assert_eq!(plan(&kept, late, 7, 100), [(SegmentId::from_u128(2), Rule::Age)]);
-    let order: Vec<_> = plan(&kept, None, 7, 0).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(planned(&kept, late, 7, 100), [(SegmentId::from_u128(2), Rule::Age)]);
+    let order: Vec<_> = planned(&kept, None, 7, 0).into_iter().map(|(id, _)| id).collect();
     assert_eq!(order, [3, 2, 1].map(SegmentId::from_u128));
 }
 
@@ -52,7 +91,7 @@ proptest! {
         kept in segments(), now in 0i64..500, days in 1u32..8, max in 0u64..1_500,
     ) {
         let now = WallTime::from_hour(now);
-        let gone: HashMap<_, _> = plan(&kept, Some(now), days, max).into_iter().collect();
+        let gone: HashMap<_, _> = planned(&kept, Some(now), days, max).into_iter().collect();
         let (left, went): (Vec<_>, Vec<_>) = kept.iter().partition(|s| !gone.contains_key(&s.id));
         prop_assert!(left.iter().all(|s| kept_until(s.captured.unwrap(), s.days.min(days)) > now));
         prop_assert!(left.iter().map(|s| s.size_bytes).sum::<u64>() <= max);
@@ -62,9 +101,40 @@ proptest! {
     }
 
     #[test]
+    fn never_drops_a_pinned_segment_and_makes_place_with_others(
+        kept in segments(), pins in proptest::collection::hash_set(0u128..40, 0..20),
+        now in 0i64..500, max in 0u64..1_500, own in 0u64..500,
+    ) {
+        let pinned: HashSet<SegmentId> = pins.into_iter().map(SegmentId::from_u128).collect();
+        let cameras = [(CameraId::from_u128(2), CameraRule { days: Some(1), max_bytes: Some(own) })];
+        let now = WallTime::from_hour(now);
+        let gone: HashMap<_, _> = plan(&kept, Some(now), &rules(7, max, &cameras), &pinned).into_iter().collect();
+        prop_assert!(gone.keys().all(|id| !pinned.contains(id)));
+        let left: Vec<_> = kept.iter().filter(|s| !gone.contains_key(&s.id)).collect();
+        let loose = |s: &&&Kept| !pinned.contains(&s.id);
+        prop_assert!(left.iter().map(|s| s.size_bytes).sum::<u64>() <= max || left.iter().filter(loose).count() == 0);
+        let of_camera: Vec<_> = left.iter().filter(|s| s.camera == CameraId::from_u128(2)).copied().collect();
+        prop_assert!(of_camera.iter().map(|s| s.size_bytes).sum::<u64>() <= own
+            || of_camera.iter().filter(loose).count() == 0);
+    }
+
+    #[test]
+    fn a_cameras_bound_costs_no_other_camera_a_byte(kept in segments(), own in 0u64..500) {
+        let camera = CameraId::from_u128(2);
+        let cameras = [(camera, CameraRule { days: None, max_bytes: Some(own) })];
+        let gone = plan(&kept, None, &rules(7, u64::MAX, &cameras), &HashSet::new());
+        let of = |id: &SegmentId| kept.iter().find(|s| s.id == *id).unwrap();
+        prop_assert!(gone.iter().all(|(id, rule)| of(id).camera == camera && *rule == Rule::CameraSpace));
+        let places: Vec<_> = gone.iter().map(|(id, _)| (of(id).place, *id)).collect();
+        prop_assert!(places.is_sorted(), "oldest first");
+        let newest_kept = kept.iter().filter(|s| s.camera == camera && gone.iter().all(|(id, _)| *id != s.id));
+        prop_assert!(newest_kept.map(|s| (s.place, s.id)).all(|place| places.last().is_none_or(|last| place > *last)));
+    }
+
+    #[test]
     fn a_longer_rule_never_acts_backwards(kept in segments(), now in 0i64..500) {
         let now = Some(WallTime::from_hour(now));
-        let count = |days| plan(&kept, now, days, u64::MAX).len();
+        let count = |days| planned(&kept, now, days, u64::MAX).len();
         prop_assert!(count(7) <= count(3) && count(3) <= count(1));
     }
 }
@@ -85,8 +155,8 @@ impl Bench {
             timekeeper: Arc::new(Timekeeper::open(folder.path(), clock.clone())),
             home: Home::new(folder.path(), folder.path()),
             media_dir: folder.path().to_owned(),
-            days: 7,
-            max_bytes,
+            rules: Rules { days: 7, max_bytes, cameras: HashMap::new() },
+            pinned: watch::channel(Arc::default()).1,
             wished_days: watch::channel(Wishes::default()).1,
             full: Arc::default(),
         };
@@ -135,6 +205,26 @@ async fn what_is_over_its_term_goes_once_the_time_is_proven_and_not_before() {
     bench.hub_speaks();
     assert_eq!(bench.retain.once().await.unwrap(), 1);
     assert!(!old.exists() && young.exists());
+}
+
+#[tokio::test]
+async fn a_pinned_segment_outlives_its_term_and_a_camera_that_is_bounded_gives_its_oldest() {
+    let mut bench = Bench::new(None);
+    let old = bench.record(8, Some(TimeSource::Hub)).await;
+    let young = [bench.record(3, Some(TimeSource::Hub)).await, bench.record(2, Some(TimeSource::Hub)).await];
+    let id = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<SegmentId>().unwrap();
+    let pinned = HashSet::from([id(&old), id(&young[0])]);
+    bench.retain.pinned = watch::channel(Arc::new(pinned)).1;
+    let rule = CameraRule { days: None, max_bytes: Some(1) };
+    bench.retain.rules.cameras.insert(CAMERA, rule);
+    bench.hub_speaks();
+    assert_eq!(bench.retain.once().await.unwrap(), 1);
+    assert!(old.exists() && young[0].exists() && !young[1].exists());
+    let row = bench.retain.index.segment(id(&young[1])).await.unwrap().unwrap();
+    assert_eq!(row.deleted_by.as_deref(), Some("camera space"));
+    // Control: without the pins they go too.
+    bench.retain.pinned = watch::channel(Arc::default()).1;
+    assert_eq!(bench.retain.once().await.unwrap(), 2);
 }
 
 #[tokio::test]

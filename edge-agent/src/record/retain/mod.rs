@@ -10,13 +10,17 @@ use crate::index::{Index, IndexError, SegmentRow};
 use crate::record::home::{Found, Home};
 use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::Chain;
-use campanile_proto::time::{MonoTime, WallTime, kept_until};
-use std::collections::HashMap;
+use campanile_proto::time::{MonoTime, WallTime};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+
+mod plan;
+
+pub use plan::{CameraRule, Kept, Place, Rule, Rules, plan};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Kept free on the disk when no `max_bytes` is given: a minute of eight cameras at 8 Mbit/s, and what a file
@@ -28,74 +32,6 @@ const ROWS_KEPT_US: i64 = 8 * 86_400 * 1_000_000;
 /// A segment lasts ten minutes: one of this boot that began so long ago was closed, whatever the index says.
 const LONG_CLOSED_US: i64 = 3_600 * 1_000_000;
 
-/// One segment that could be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    pub id: SegmentId,
-    /// Latest UTC its first byte can be of; none: nobody can tell.
-    pub captured: Option<WallTime>,
-    /// Its place when space is needed, oldest first.
-    pub place: Place,
-    /// Retention class, whole days, fixed at capture.
-    pub days: u32,
-    pub size_bytes: u64,
-}
-
-/// Order of capture as far as it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// As believed, in a boot that is over and whose clock nobody vouched for.
-    Unknown(WallTime),
-    Known(WallTime),
-    /// Microseconds of this boot, whose clock nobody vouches for: newer than everything else.
-    Now(i64),
-}
-
-/// Why a segment goes; its text is what the hub is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rule {
-    /// Its hour and retention are over: its key is destroyed by now.
-    Age,
-    /// The oldest footage makes place for the newest.
-    Space,
-}
-
-impl Rule {
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Age => "age",
-            Self::Space => "space",
-        }
-    }
-
-    /// Whether this text is a rule by which this box deletes.
-    pub fn is_own(id: &str) -> bool {
-        [Self::Age, Self::Space].iter().any(|rule| rule.id() == id)
-    }
-}
-
-/// Chooses what goes. `now` is none when the time is not proven; `days` is what holds today: a shorter rule acts
-/// at once, a longer one never backwards.
-pub fn plan(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> Vec<(SegmentId, Rule)> {
-    let mut oldest_first: Vec<&Kept> = kept.iter().collect();
-    oldest_first.sort_by_key(|segment| (segment.place, segment.id));
-    let is_over = |segment: &Kept| match (now, segment.captured) {
-        (Some(now), Some(captured)) => kept_until(captured, segment.days.min(days)) <= now,
-        _ => false,
-    };
-    let mut total: u64 = kept.iter().filter(|segment| !is_over(segment)).map(|segment| segment.size_bytes).sum();
-    let mut gone = Vec::new();
-    for segment in oldest_first {
-        if is_over(segment) {
-            gone.push((segment.id, Rule::Age));
-        } else if total > max_bytes {
-            total -= segment.size_bytes;
-            gone.push((segment.id, Rule::Space));
-        }
-    }
-    gone
-}
-
 /// Wakes each minute, looks, deletes, tells the index.
 #[derive(Clone)]
 pub struct Retain {
@@ -103,8 +39,10 @@ pub struct Retain {
     pub index: Index,
     pub timekeeper: Arc<Timekeeper>,
     pub media_dir: PathBuf,
-    pub days: u32,
-    pub max_bytes: Option<u64>,
+    /// As configured.
+    pub rules: Rules,
+    /// Segments that a hold pins.
+    pub pinned: watch::Receiver<Arc<HashSet<SegmentId>>>,
     /// What the hub wishes; 0: nothing said.
     pub wished_days: watch::Receiver<crate::uplink::Wishes>,
     /// Told when a disk was found full.
@@ -128,20 +66,18 @@ impl Retain {
     /// One look; returns how many segments went.
     pub async fn once(&self) -> Result<usize, IndexError> {
         let now = self.timekeeper.proven();
-        let wished = self.wished_days.borrow().retention_days;
-        let days = if wished > 0 { self.days.min(wished) } else { self.days };
         let anchors = Anchors::new(self.index.anchors().await?);
         let (boot, mono) = self.timekeeper.boot();
         let rows = self.index.all_segments().await?;
-        let rows: HashMap<SegmentId, SegmentRow> = rows
-            .into_iter()
-            .filter(|row| row.deleted_by.is_none() && is_whole(row, boot, mono))
-            .map(|row| (row.id, row))
-            .collect();
+        let rows: HashMap<SegmentId, SegmentRow> =
+            rows.into_iter().filter(|row| row.deleted_by.is_none()).map(|row| (row.id, row)).collect();
         let booted = now.map(|now| now.plus_micros(-mono.0));
         let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors, boot, booted)).collect();
+        let mut pinned = HashSet::clone(&self.pinned.borrow());
+        pinned.extend(rows.values().filter(|row| !is_whole(row, boot, mono)).map(|row| row.id));
         let room = room(&self.media_dir, &self.home, &kept).await;
-        let gone = plan(&kept, now, days, self.max_bytes.map_or(room, |max| max.min(room)));
+        let rules = self.rules.within(self.wished_days.borrow().retention_days, room);
+        let gone = plan(&kept, now, &rules, &pinned);
         for (id, rule) in &gone {
             // Noted first: a crash in between leaves a file that the next start unlinks.
             self.index.delete_segment(*id, rule.id()).await?;
@@ -179,7 +115,7 @@ fn kept(row: &SegmentRow, anchors: &Anchors, boot: BootId, booted: Option<WallTi
     };
     let after_boot = if of_this_boot { row.start.mono_us } else { 0 };
     let captured = vouched.or(booted.map(|booted| booted.plus_micros(after_boot)));
-    Kept { id: row.id, captured, place, days, size_bytes: row.size_bytes }
+    Kept { id: row.id, camera: row.camera, captured, place, days, size_bytes: row.size_bytes }
 }
 
 /// What may be kept on this disk: what is kept now, and what is free beyond the reserve. While the disk is away, what
