@@ -13,7 +13,7 @@ use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
 use crate::record::home::Home;
-use crate::record::retain::{CameraRule, Retain, Rules};
+use crate::record::retain::{CameraRule, Foreseen, Retain, Rules};
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
@@ -71,6 +71,7 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
             restarts: Arc::default(),
             camera_names: Arc::new(names.by_id()),
             rules: rules(&parts.config, &names),
+            foreseen: watch::Sender::new(None),
         };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
@@ -93,6 +94,7 @@ struct Beside<'a> {
     restarts: Arc<AtomicU64>,
     camera_names: Arc<HashMap<CameraId, String>>,
     rules: Rules,
+    foreseen: watch::Sender<Option<Foreseen>>,
 }
 
 impl Beside<'_> {
@@ -127,6 +129,7 @@ impl Beside<'_> {
             pinned: watch::channel(Arc::default()).1,
             wished_days: parts.wishes.subscribe(),
             full: parts.full.clone(),
+            foreseen: self.foreseen.clone(),
         };
         let stop = ends.clone();
         keep(services, "retention", ends, move || retain.clone().run(stop.clone()));
@@ -155,6 +158,7 @@ impl Beside<'_> {
             media_dir: parts.config.media_dir.clone(),
             analyse_restarts: self.restarts.clone(),
             camera_names: self.camera_names.clone(),
+            foreseen: self.foreseen.subscribe(),
         };
         let stop = ends.clone();
         keep(services, "health", ends, move || health.clone().run(stop.clone()));

@@ -7,8 +7,9 @@
 use crate::clock::{Anchors, Timekeeper};
 use crate::hardware::{self, Disk};
 use crate::index::{Index, IndexError, SegmentRow};
+use crate::record::forecast::{self, Forecast, Growth};
 use crate::record::home::{Found, Home};
-use campanile_proto::ids::{BootId, SegmentId};
+use campanile_proto::ids::{BootId, CameraId, SegmentId};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime};
 use std::collections::{HashMap, HashSet};
@@ -22,6 +23,8 @@ mod plan;
 
 pub use plan::{CameraRule, Kept, Place, Rule, Rules, plan};
 
+/// How often what will be kept is foreseen.
+const FORESEE: Duration = Duration::from_secs(3_600);
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Kept free on the disk when no `max_bytes` is given: a minute of eight cameras at 8 Mbit/s, and what a file
 /// system needs to stay fast.
@@ -47,13 +50,27 @@ pub struct Retain {
     pub wished_days: watch::Receiver<crate::uplink::Wishes>,
     /// Told when a disk was found full.
     pub full: Arc<Notify>,
+    /// None until there is one.
+    pub foreseen: watch::Sender<Option<Foreseen>>,
+}
+
+/// Days of footage that will be kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Foreseen {
+    pub forecast: Forecast,
+    /// Whose own bound it is; none: the disk's.
+    pub camera: Option<CameraId>,
 }
 
 impl Retain {
     pub async fn run(self, stop: CancellationToken) {
+        let mut foresee_at = tokio::time::Instant::now();
         loop {
             if let Err(error) = self.once().await {
                 tracing::error!(error = %Chain(&error), "retention could not act");
+            }
+            if tokio::time::Instant::now() >= foresee_at && self.tell_foreseen().await {
+                foresee_at = tokio::time::Instant::now() + FORESEE;
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -61,6 +78,48 @@ impl Retain {
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// False while nothing can be foreseen.
+    async fn tell_foreseen(&self) -> bool {
+        let foreseen = match self.foresee().await {
+            Ok(foreseen) => foreseen,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "days kept not foreseen");
+                return false;
+            }
+        };
+        self.foreseen.send_replace(foreseen);
+        let Some(Foreseen { forecast, camera }) = foreseen else { return false };
+        let (days, agreed, camera) = (forecast.days, forecast.agreed, camera.map(|camera| camera.to_string()));
+        if forecast.is_short() {
+            tracing::error!(days, agreed, camera, "fewer days than agreed will be kept");
+        } else {
+            tracing::info!(days, agreed, "days that will be kept");
+        }
+        true
+    }
+
+    /// Days of footage that will be kept, by what the last day took; none: within the first hour of a boot, when
+    /// nothing is recorded, and while the disk is away.
+    pub async fn foresee(&self) -> Result<Option<Foreseen>, IndexError> {
+        let (boot, mono) = self.timekeeper.boot();
+        let mut rows = self.index.all_segments().await?;
+        rows.retain(|row| row.deleted_by.is_none());
+        let used = rows.iter().map(|row| row.size_bytes).sum();
+        let Some(room) = room(&self.media_dir, &self.home, used).await else { return Ok(None) };
+        let rules = self.rules.within(self.wished_days.borrow().retention_days, room);
+        let taken = forecast::bytes_per_day(rows.iter(), boot, mono);
+        let growth = |(camera, bytes_per_day): (&CameraId, &f64)| {
+            let max_bytes = rules.cameras.get(camera).and_then(|rule| rule.max_bytes);
+            Growth { bytes_per_day: *bytes_per_day, max_bytes, days: rules.days_of(*camera) }
+        };
+        let growths: Vec<Growth> = taken.iter().map(growth).collect();
+        let forecast = forecast::forecast(rules.max_bytes.unwrap_or(room), &growths);
+        Ok(forecast.map(|forecast| {
+            let camera = forecast.bound_of.and_then(|at| taken.keys().nth(at).copied());
+            Foreseen { forecast, camera }
+        }))
     }
 
     /// One look; returns how many segments went.
@@ -75,8 +134,9 @@ impl Retain {
         let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors, boot, booted)).collect();
         let mut pinned = HashSet::clone(&self.pinned.borrow());
         pinned.extend(rows.values().filter(|row| !is_whole(row, boot, mono)).map(|row| row.id));
-        let room = room(&self.media_dir, &self.home, &kept).await;
-        let rules = self.rules.within(self.wished_days.borrow().retention_days, room);
+        let used = kept.iter().map(|segment| segment.size_bytes).sum();
+        let room = room(&self.media_dir, &self.home, used).await;
+        let rules = self.rules.within(self.wished_days.borrow().retention_days, room.unwrap_or(u64::MAX));
         let gone = plan(&kept, now, &rules, &pinned);
         for (id, rule) in &gone {
             // Noted first: a crash in between leaves a file that the next start unlinks.
@@ -118,17 +178,15 @@ fn kept(row: &SegmentRow, anchors: &Anchors, boot: BootId, booted: Option<WallTi
     Kept { id: row.id, camera: row.camera, captured, place, days, size_bytes: row.size_bytes }
 }
 
-/// What may be kept on this disk: what is kept now, and what is free beyond the reserve. While the disk is away, what
-/// the system's card has free says nothing about it.
-async fn room(media_dir: &Path, home: &Home, kept: &[Kept]) -> u64 {
-    let used: u64 = kept.iter().map(|segment| segment.size_bytes).sum();
+/// What may be kept on this disk: what is kept now, and what is free beyond the reserve. None while the disk is away:
+/// what the system's card has free says nothing about it.
+async fn room(media_dir: &Path, home: &Home, used: u64) -> Option<u64> {
     let (media_dir, home) = (media_dir.to_owned(), home.clone());
     let disk = tokio::task::spawn_blocking(move || match home.look() {
         Ok(Found::First | Found::Same) => hardware::disk(&media_dir),
         Ok(Found::Other) | Err(_) => None,
     });
-    let disk = disk.await.ok().flatten();
-    disk.map_or(u64::MAX, |disk| room_bytes(used, disk))
+    disk.await.ok().flatten().map(|disk| room_bytes(used, disk))
 }
 
 /// The reserve is at most a twentieth of a small disk.

@@ -159,6 +159,7 @@ impl Bench {
             pinned: watch::channel(Arc::default()).1,
             wished_days: watch::channel(Wishes::default()).1,
             full: Arc::default(),
+            foreseen: watch::Sender::new(None),
         };
         Self { folder, clock, retain }
     }
@@ -267,4 +268,43 @@ async fn a_segment_whose_closing_was_never_noted_is_deleted_all_the_same() {
     assert_eq!(bench.retain.once().await.unwrap(), 0, "it may be written to");
     bench.clock.advance_micros(2 * 3_600 * 1_000_000);
     assert_eq!(bench.retain.once().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_disk_that_keeps_fewer_days_than_agreed_is_foreseen_by_what_the_last_day_took() {
+    const GIB: u64 = 1 << 30;
+    let mut bench = Bench::new(Some(GIB));
+    let segment = Specimen::open(CAMERA, Stream::Main, RunId::random(), 0, 0);
+    let start = bench.clock.instant(7);
+    let opened = Fact::SegmentOpened {
+        segment: segment.id,
+        camera: segment.camera,
+        stream: segment.stream,
+        path: segment.path(&bench.retain.media_dir),
+        header: segment.header.clone(),
+        wrapped_key: Default::default(),
+    };
+    let grew = Fact::SegmentGrew {
+        segment: segment.id,
+        start: start.clone(),
+        end: start,
+        fragment_count: 600,
+        size_bytes: GIB,
+        newest_link: [1; 32],
+        closed: true,
+        signed: None,
+    };
+    bench.retain.index.take(vec![opened, grew], WallTime(NOON), MonoTime(0)).await.unwrap();
+    assert_eq!(bench.retain.foresee().await.unwrap(), None, "within the first hour nobody knows");
+    bench.clock.advance_micros(3_600_000_000);
+    let foreseen = bench.retain.foresee().await.unwrap().unwrap();
+    assert!((foreseen.forecast.days - 1.0 / 24.0).abs() < 1e-9, "a GiB an hour fills a GiB in an hour: {foreseen:?}");
+    assert_eq!((foreseen.forecast.agreed, foreseen.camera), (7, None));
+    bench.retain.rules.cameras.insert(CAMERA, CameraRule { days: Some(2), max_bytes: Some(GIB / 2) });
+    let foreseen = bench.retain.foresee().await.unwrap().unwrap();
+    assert!((foreseen.forecast.days - 1.0 / 48.0).abs() < 1e-9, "{foreseen:?}");
+    assert_eq!((foreseen.forecast.agreed, foreseen.camera), (2, Some(CAMERA)));
+
+    std::fs::write(bench.folder.path().join("media-disk"), RunId::random().to_string()).unwrap();
+    assert_eq!(bench.retain.foresee().await.unwrap(), None, "its disk is away");
 }
