@@ -13,7 +13,7 @@ use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
 use crate::record::home::Home;
-use crate::record::retain::{CameraRule, Foreseen, Retain, Rules};
+use crate::record::retain::{CameraRule, Folder, Foreseen, Retain, Rules};
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
@@ -58,7 +58,12 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
         ends: CancellationToken::new(),
         standing: standing_watch,
     };
-    let index = stop.run_until_cancelled(parts.index()).await;
+    let folder = media_folder(parts, &names);
+    // A full disk may be what the index waits for.
+    let index = tokio::select! {
+        index = stop.run_until_cancelled(parts.index()) => index,
+        never = folder.keep_free() => match never {},
+    };
     if let Some(index) = &index {
         if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
             tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
@@ -70,7 +75,7 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
             rescan: Arc::new(Notify::new()),
             restarts: Arc::default(),
             camera_names: Arc::new(names.by_id()),
-            rules: rules(&parts.config, &names),
+            folder,
             foreseen: watch::Sender::new(None),
         };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
@@ -93,7 +98,7 @@ struct Beside<'a> {
     rescan: Arc<Notify>,
     restarts: Arc<AtomicU64>,
     camera_names: Arc<HashMap<CameraId, String>>,
-    rules: Rules,
+    folder: Folder,
     foreseen: watch::Sender<Option<Foreseen>>,
 }
 
@@ -116,21 +121,10 @@ impl Beside<'_> {
         let (index, media_dir, run) = (self.index.clone(), parts.config.media_dir.clone(), self.run);
         let rescan = self.rescan.clone();
         keep(services, "walk", ends, move || walk(index.clone(), media_dir.clone(), run, rescan.clone(), lost.clone()));
-        let (home, rescan, stop) =
-            (Home::new(&parts.config.state_dir, &parts.config.media_dir), self.rescan.clone(), ends.clone());
-        let watched = home.clone();
-        keep(services, "disk", ends, move || watched.clone().watch(rescan.clone(), stop.clone()));
-        let retain = Retain {
-            home,
-            index: self.index.clone(),
-            timekeeper: parts.timekeeper.clone(),
-            media_dir: parts.config.media_dir.clone(),
-            rules: self.rules.clone(),
-            pinned: watch::channel(Arc::default()).1,
-            wished_days: parts.wishes.subscribe(),
-            full: parts.full.clone(),
-            foreseen: self.foreseen.clone(),
-        };
+        let (home, rescan, stop) = (self.folder.home.clone(), self.rescan.clone(), ends.clone());
+        keep(services, "disk", ends, move || home.clone().watch(rescan.clone(), stop.clone()));
+        let (folder, foreseen) = (self.folder.clone(), self.foreseen.clone());
+        let retain = Retain { folder, index: self.index.clone(), foreseen };
         let stop = ends.clone();
         keep(services, "retention", ends, move || retain.clone().run(stop.clone()));
         let (timekeeper, facts) = (parts.timekeeper.clone(), facts.clone());
@@ -220,6 +214,19 @@ impl Living {
             tracing::error!("a service did not end in time and is left behind");
             self.services.detach_all();
         }
+    }
+}
+
+fn media_folder(parts: &Parts, names: &CameraNames) -> Folder {
+    Folder {
+        home: Home::new(&parts.config.state_dir, &parts.config.media_dir),
+        media_dir: parts.config.media_dir.clone(),
+        timekeeper: parts.timekeeper.clone(),
+        rules: rules(&parts.config, names),
+        pinned: watch::channel(Arc::default()).1,
+        wished_days: parts.wishes.subscribe(),
+        full: parts.full.clone(),
+        unnoted: Arc::default(),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::Timekeeper;
 use crate::facts::Fact;
 use crate::index::rescan::{ThisRun, rescan};
 use crate::specimen::{NOON, Specimen, instant};
@@ -10,6 +11,8 @@ use campanile_proto::time::{Clock, SimClock, kept_until};
 use campanile_proto::types::v1::{Anchor, Stream, TimeSource};
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 const CAMERA: CameraId = CameraId::from_u128(1);
 
@@ -150,17 +153,18 @@ impl Bench {
     fn new(max_bytes: Option<u64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::starting_at(WallTime(NOON)));
-        let retain = Retain {
-            index: Index::open(&folder.path().join("index.sqlite")).unwrap(),
-            timekeeper: Arc::new(Timekeeper::open(folder.path(), clock.clone())),
+        let its_folder = Folder {
             home: Home::new(folder.path(), folder.path()),
             media_dir: folder.path().to_owned(),
+            timekeeper: Arc::new(Timekeeper::open(folder.path(), clock.clone())),
             rules: Rules { days: 7, max_bytes, cameras: HashMap::new() },
             pinned: watch::channel(Arc::default()).1,
             wished_days: watch::channel(Wishes::default()).1,
             full: Arc::default(),
-            foreseen: watch::Sender::new(None),
+            unnoted: Arc::default(),
         };
+        let index = Index::open(&folder.path().join("index.sqlite")).unwrap();
+        let retain = Retain { folder: its_folder, index, foreseen: watch::Sender::new(None) };
         Self { folder, clock, retain }
     }
 
@@ -169,9 +173,9 @@ impl Bench {
         let start = -days_ago * 86_400;
         let segment = Specimen::open(CameraId::from_u128(1), Stream::Main, RunId::random(), start, 0);
         let segment = segment.fragments(3, 3).close();
-        let path = segment.write(&self.retain.media_dir);
+        let path = segment.write(&self.retain.folder.media_dir);
         let run = ThisRun { boot: self.clock.boot(), started: self.clock.mono() };
-        rescan(&self.retain.index, &self.retain.media_dir, run).await.unwrap();
+        rescan(&self.retain.index, &self.retain.folder.media_dir, run).await.unwrap();
         if let Some(source) = vouched_by {
             let at = instant(segment.boot, NOON + start * 1_000_000);
             let anchor = Anchor {
@@ -193,7 +197,7 @@ impl Bench {
         let payload = [utc.0.to_le_bytes(), 1_000u64.to_le_bytes()].concat();
         let signature = signed::sign(signed::EDGE, "HubTime", &payload, &key).into();
         let time = HubTime { utc_us: utc.0, uncertainty_us: 1_000, signature };
-        self.retain.timekeeper.take_hub_time(&time, self.clock.mono(), &key.verifying_key()).unwrap();
+        self.retain.folder.timekeeper.take_hub_time(&time, self.clock.mono(), &key.verifying_key()).unwrap();
     }
 }
 
@@ -215,16 +219,16 @@ async fn a_pinned_segment_outlives_its_term_and_a_camera_that_is_bounded_gives_i
     let young = [bench.record(3, Some(TimeSource::Hub)).await, bench.record(2, Some(TimeSource::Hub)).await];
     let id = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<SegmentId>().unwrap();
     let pinned = HashSet::from([id(&old), id(&young[0])]);
-    bench.retain.pinned = watch::channel(Arc::new(pinned)).1;
+    bench.retain.folder.pinned = watch::channel(Arc::new(pinned)).1;
     let rule = CameraRule { days: None, max_bytes: Some(1) };
-    bench.retain.rules.cameras.insert(CAMERA, rule);
+    bench.retain.folder.rules.cameras.insert(CAMERA, rule);
     bench.hub_speaks();
     assert_eq!(bench.retain.once().await.unwrap(), 1);
     assert!(old.exists() && young[0].exists() && !young[1].exists());
     let row = bench.retain.index.segment(id(&young[1])).await.unwrap().unwrap();
     assert_eq!(row.deleted_by.as_deref(), Some("camera space"));
     // Control: without the pins they go too.
-    bench.retain.pinned = watch::channel(Arc::default()).1;
+    bench.retain.folder.pinned = watch::channel(Arc::default()).1;
     assert_eq!(bench.retain.once().await.unwrap(), 2);
 }
 
@@ -280,7 +284,7 @@ async fn a_disk_that_keeps_fewer_days_than_agreed_is_foreseen_by_what_the_last_d
         segment: segment.id,
         camera: segment.camera,
         stream: segment.stream,
-        path: segment.path(&bench.retain.media_dir),
+        path: segment.path(&bench.retain.folder.media_dir),
         header: segment.header.clone(),
         wrapped_key: Default::default(),
     };
@@ -300,11 +304,81 @@ async fn a_disk_that_keeps_fewer_days_than_agreed_is_foreseen_by_what_the_last_d
     let foreseen = bench.retain.foresee().await.unwrap().unwrap();
     assert!((foreseen.forecast.days - 1.0 / 24.0).abs() < 1e-9, "a GiB an hour fills a GiB in an hour: {foreseen:?}");
     assert_eq!((foreseen.forecast.agreed, foreseen.camera), (7, None));
-    bench.retain.rules.cameras.insert(CAMERA, CameraRule { days: Some(2), max_bytes: Some(GIB / 2) });
+    bench.retain.folder.rules.cameras.insert(CAMERA, CameraRule { days: Some(2), max_bytes: Some(GIB / 2) });
     let foreseen = bench.retain.foresee().await.unwrap().unwrap();
     assert!((foreseen.forecast.days - 1.0 / 48.0).abs() < 1e-9, "{foreseen:?}");
     assert_eq!((foreseen.forecast.agreed, foreseen.camera), (2, Some(CAMERA)));
 
     std::fs::write(bench.folder.path().join("media-disk"), RunId::random().to_string()).unwrap();
     assert_eq!(bench.retain.foresee().await.unwrap(), None, "its disk is away");
+}
+
+/// Oldest first: three of boots that are over, one of this boot that may be written, and what is none of ours.
+async fn filled(bench: &Bench) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut own = Vec::new();
+    for days_ago in [3, 2, 1] {
+        own.push(bench.record(days_ago, Some(TimeSource::Hub)).await);
+    }
+    let mut young = Specimen::open(CAMERA, Stream::Main, RunId::random(), 0, 0);
+    young = Specimen::of_boot(young, bench.clock.boot()).fragments(3, 3);
+    own.push(young.write(&bench.retain.folder.media_dir));
+    let hour = own[0].parent().unwrap().to_owned();
+    let another = bench.retain.folder.media_dir.join("another camera/main/20270115T08");
+    std::fs::create_dir_all(&another).unwrap();
+    let foreign = vec![
+        hour.join(format!("{}.seg", SegmentId::random())),
+        hour.join("notes.seg"),
+        hour.join("notes.txt"),
+        another.join(own[0].file_name().unwrap()),
+    ];
+    // A segment under a name that is not its own, or in a place that is not: somebody put it there.
+    std::fs::copy(&own[0], &foreign[0]).unwrap();
+    std::fs::copy(&own[0], &foreign[3]).unwrap();
+    foreign[1..3].iter().for_each(|path| std::fs::write(path, "mine").unwrap());
+    (own, foreign)
+}
+
+fn there(paths: &[PathBuf]) -> Vec<bool> {
+    paths.iter().map(|path| path.exists()).collect()
+}
+
+#[tokio::test]
+async fn a_full_disk_is_freed_though_the_index_takes_nothing_and_what_went_is_noted_once_it_does() {
+    let mut bench = Bench::new(None);
+    let (own, foreign) = filled(&bench).await;
+    let size = std::fs::metadata(&own[0]).unwrap().len();
+    bench.retain.folder.rules.max_bytes = Some(2 * size);
+    bench.retain.index.refuse_writes(true).await;
+    assert!(bench.retain.once().await.is_err(), "the index takes nothing");
+    assert_eq!(there(&own), [true; 4]);
+    assert_eq!(bench.retain.folder.once().await, 2);
+    assert_eq!((there(&own), there(&foreign)), (vec![false, false, true, true], vec![true; 4]));
+    bench.retain.folder.rules.max_bytes = Some(0);
+    assert_eq!(bench.retain.folder.once().await, 1, "never what may still be written");
+    assert_eq!((there(&own), there(&foreign)), (vec![false, false, false, true], vec![true; 4]));
+
+    bench.retain.index.refuse_writes(false).await;
+    let run = ThisRun { boot: bench.clock.boot(), started: bench.clock.mono() };
+    rescan(&bench.retain.index, &bench.retain.folder.media_dir, run).await.unwrap();
+    bench.retain.folder.rules.max_bytes = None;
+    bench.retain.once().await.unwrap();
+    for path in &own[..3] {
+        let id = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let row = bench.retain.index.segment(id).await.unwrap().unwrap();
+        assert_eq!(row.deleted_by.as_deref(), Some("space"), "and not that its file is missing");
+    }
+}
+
+#[tokio::test]
+async fn without_an_index_nothing_on_another_disk_is_touched_and_pins_hold() {
+    let mut bench = Bench::new(Some(0));
+    let (own, _) = filled(&bench).await;
+    let known = bench.folder.path().join("media-disk");
+    std::fs::write(&known, RunId::random().to_string()).unwrap();
+    assert_eq!(bench.retain.folder.once().await, 0, "the disk of the recordings is away");
+    std::fs::remove_file(known).unwrap();
+    let pinned = own[0].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    bench.retain.folder.pinned = watch::channel(Arc::new(HashSet::from([pinned]))).1;
+    assert_eq!(bench.retain.folder.once().await, 2);
+    assert_eq!(there(&own), [true, false, false, true]);
 }
