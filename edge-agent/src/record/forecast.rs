@@ -36,7 +36,7 @@ impl Forecast {
 }
 
 /// Days until the oldest footage makes place for the newest; none: nothing is written, so nothing goes.
-pub fn days_kept(room_bytes: u64, bytes_per_day: f64) -> Option<f64> {
+fn days_kept(room_bytes: u64, bytes_per_day: f64) -> Option<f64> {
     (bytes_per_day > 0.0).then(|| room_bytes as f64 / bytes_per_day)
 }
 
