@@ -111,7 +111,7 @@ impl Camera {
             keys: deps.keys.clone(),
             identity: deps.identity,
             record_in_clear: deps.record_in_clear,
-            retention_days: deps.retention_days,
+            retention_days: config.days.map_or(deps.retention_days, |own| own.min(deps.retention_days)),
             signer: deps.signer.clone(),
             facts: deps.facts.clone(),
             full: deps.full.clone(),

@@ -4,6 +4,7 @@ use super::ending::Ending;
 use super::keep::keep;
 use super::taking::Taking;
 use super::{AgentError, Parts, cameras};
+use crate::config::{CameraConfig, Config};
 use crate::facts::{self, Fact, Facts, Lost};
 use crate::health::Health;
 use crate::identity::{CameraNames, Identity};
@@ -12,7 +13,7 @@ use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
 use crate::record::home::Home;
-use crate::record::retain::Retain;
+use crate::record::retain::{CameraRule, Folder, Foreseen, Retain, Rules};
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
@@ -57,14 +58,26 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
         ends: CancellationToken::new(),
         standing: standing_watch,
     };
-    let index = stop.run_until_cancelled(parts.index()).await;
+    let folder = media_folder(parts, &names);
+    // A full disk may be what the index waits for.
+    let index = tokio::select! {
+        index = stop.run_until_cancelled(parts.index()) => index,
+        never = folder.keep_free() => match never {},
+    };
     if let Some(index) = &index {
         if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
             tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
         }
-        let camera_names = Arc::new(names.by_id());
-        let beside =
-            Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default(), camera_names };
+        let beside = Beside {
+            parts,
+            index,
+            run,
+            rescan: Arc::new(Notify::new()),
+            restarts: Arc::default(),
+            camera_names: Arc::new(names.by_id()),
+            folder,
+            foreseen: watch::Sender::new(None),
+        };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
         if let Some(identity) = identity {
@@ -85,6 +98,8 @@ struct Beside<'a> {
     rescan: Arc<Notify>,
     restarts: Arc<AtomicU64>,
     camera_names: Arc<HashMap<CameraId, String>>,
+    folder: Folder,
+    foreseen: watch::Sender<Option<Foreseen>>,
 }
 
 impl Beside<'_> {
@@ -106,20 +121,10 @@ impl Beside<'_> {
         let (index, media_dir, run) = (self.index.clone(), parts.config.media_dir.clone(), self.run);
         let rescan = self.rescan.clone();
         keep(services, "walk", ends, move || walk(index.clone(), media_dir.clone(), run, rescan.clone(), lost.clone()));
-        let (home, rescan, stop) =
-            (Home::new(&parts.config.state_dir, &parts.config.media_dir), self.rescan.clone(), ends.clone());
-        let watched = home.clone();
-        keep(services, "disk", ends, move || watched.clone().watch(rescan.clone(), stop.clone()));
-        let retain = Retain {
-            home,
-            index: self.index.clone(),
-            timekeeper: parts.timekeeper.clone(),
-            media_dir: parts.config.media_dir.clone(),
-            days: parts.config.retention.days,
-            max_bytes: parts.config.retention.max_bytes,
-            wished_days: parts.wishes.subscribe(),
-            full: parts.full.clone(),
-        };
+        let (home, rescan, stop) = (self.folder.home.clone(), self.rescan.clone(), ends.clone());
+        keep(services, "disk", ends, move || home.clone().watch(rescan.clone(), stop.clone()));
+        let (folder, foreseen) = (self.folder.clone(), self.foreseen.clone());
+        let retain = Retain { folder, index: self.index.clone(), foreseen };
         let stop = ends.clone();
         keep(services, "retention", ends, move || retain.clone().run(stop.clone()));
         let (timekeeper, facts) = (parts.timekeeper.clone(), facts.clone());
@@ -147,6 +152,7 @@ impl Beside<'_> {
             media_dir: parts.config.media_dir.clone(),
             analyse_restarts: self.restarts.clone(),
             camera_names: self.camera_names.clone(),
+            foreseen: self.foreseen.subscribe(),
         };
         let stop = ends.clone();
         keep(services, "health", ends, move || health.clone().run(stop.clone()));
@@ -209,6 +215,29 @@ impl Living {
             self.services.detach_all();
         }
     }
+}
+
+fn media_folder(parts: &Parts, names: &CameraNames) -> Folder {
+    Folder {
+        home: Home::new(&parts.config.state_dir, &parts.config.media_dir),
+        media_dir: parts.config.media_dir.clone(),
+        timekeeper: parts.timekeeper.clone(),
+        rules: rules(&parts.config, names),
+        pinned: watch::channel(Arc::default()).1,
+        wished_days: parts.wishes.subscribe(),
+        full: parts.full.clone(),
+        unnoted: Arc::default(),
+    }
+}
+
+/// What each camera may keep, by its id.
+fn rules(config: &Config, names: &CameraNames) -> Rules {
+    let of_camera = |camera: &CameraConfig| {
+        let rule = CameraRule { days: camera.days, max_bytes: camera.max_bytes };
+        names.id(&camera.name).filter(|_| rule != CameraRule::default()).map(|id| (id, rule))
+    };
+    let cameras = config.cameras.iter().filter_map(of_camera).collect();
+    Rules { days: config.retention.days, max_bytes: config.retention.max_bytes, cameras }
 }
 
 fn load_keys(parts: &Parts, identity: Option<&Identity>) -> Option<Arc<KeySet>> {

@@ -295,13 +295,16 @@ fn settle(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
 
 pub(super) fn delete(c: &Connection, id: SegmentId, rule: &str) -> Result<(), IndexError> {
     let failed = failed("mark a segment as deleted");
-    let mark = "UPDATE segment SET deleted_by = ?2, closed = 1 WHERE id = ?1 AND deleted_by IS NULL";
-    c.execute(mark, params![id.as_bytes(), rule]).map_err(&failed)?;
+    // A rule that deleted it while nothing could be noted is known better than that its file is missing.
+    let mark = "UPDATE segment SET deleted_by = ?2, closed = 1
+                WHERE id = ?1 AND (deleted_by IS NULL OR deleted_by = ?3 AND ?2 <> ?3)";
+    let was_missing = one(c, id)?.is_some_and(|row| row.deleted_by.is_some());
+    let marked = c.execute(mark, params![id.as_bytes(), rule, FILE_MISSING]).map_err(&failed)?;
     // Its records can be read no more: what waits for them is over.
     let over = "DELETE FROM outbox WHERE segment = ?1 AND source = 3";
     c.execute(over, [id.as_bytes()]).map_err(&failed)?;
     c.execute("DELETE FROM index_record WHERE segment = ?1", [id.as_bytes()]).map_err(&failed)?;
-    offer(c, id)
+    if marked > 0 && was_missing { offer_anew(c, id) } else { offer(c, id) }
 }
 
 pub(super) fn revive(c: &Connection, id: SegmentId) -> Result<(), IndexError> {

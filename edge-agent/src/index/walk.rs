@@ -185,6 +185,11 @@ pub fn record_at(path: &Path, offset: u64) -> Result<Record, WalkError> {
     }
 }
 
+/// Its first record only.
+pub fn head(path: &Path) -> Result<Walk, WalkError> {
+    begin(&Reader::open(path)?)
+}
+
 /// Walks through a file as far as its records are whole.
 pub fn walk(path: &Path, depth: Depth) -> Result<Walk, WalkError> {
     let (found, broken) = through(&Reader::open(path)?, depth)?;

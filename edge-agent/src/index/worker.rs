@@ -332,6 +332,13 @@ impl Index {
         self.ask(move |owner| owner.change(attempt, work)).await
     }
 
+    /// As on a disk that is full.
+    #[cfg(test)]
+    pub(crate) async fn refuse_writes(&self, refuse: bool) {
+        let refusing = self.with(move |c| c.pragma_update(None, "query_only", refuse).map_err(failed("refuse")));
+        refusing.await.unwrap();
+    }
+
     /// Runs on the thread, for tests that spoil something.
     #[cfg(test)]
     pub(super) async fn with<R: Send + 'static>(

@@ -15,8 +15,11 @@ use campanile_proto::segment::{FORMAT, Link, suite_for_this_machine};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Codec, Instant, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 
-/// A power cut loses at most this and one fragment.
-const SYNC_EVERY_US: i64 = MICROS_PER_SECOND;
+/// What arrived so long ago is brought to disk, and with it whatever was written since: a fragment lasts a second, so
+/// that one flush serves about one fragment.
+const FLUSH_AFTER_US: i64 = MICROS_PER_SECOND;
+/// Short fragments share a flush, and a disk that has fallen behind catches up.
+const FLUSH_APART_US: i64 = MICROS_PER_SECOND / 2;
 /// Growth is told at most this often.
 const TELL_EVERY_US: i64 = MICROS_PER_SECOND;
 /// After a write failed, the next try.
@@ -51,7 +54,8 @@ struct OpenSegment {
     end: Instant,
     /// What the disk has for certain.
     synced: Reached,
-    dirty: bool,
+    /// When the oldest of what is not brought to disk yet arrived; none: all of it is.
+    unsynced_since_us: Option<i64>,
     synced_us: i64,
     told_us: i64,
 }
@@ -235,8 +239,9 @@ impl Lane {
             start: arrival.clone(),
             end: arrival.clone(),
             synced,
-            dirty: false,
-            synced_us: now,
+            unsynced_since_us: None,
+            // Its first fragment is not held back for the flush that made it.
+            synced_us: now - FLUSH_APART_US,
             told_us: i64::MIN,
         });
         Ok(())
@@ -250,10 +255,11 @@ impl Lane {
         end: Instant,
     ) -> Result<(SegmentId, std::path::PathBuf, u64), RecordError> {
         let open = self.open.as_mut().ok_or(RecordError::Resting)?;
+        let arrived_us = header.arrival.as_ref().map_or(i64::MIN, |arrival| arrival.mono_us);
         match open.writer.append(header, plain) {
             Ok(appended) => {
                 open.end = end;
-                open.dirty = true;
+                open.unsynced_since_us.get_or_insert(arrived_us);
                 self.newest = Some(Newest { segment: open.id, link: open.writer.link(), end: None });
                 let told = (open.id, open.writer.path().to_path_buf(), appended.offset);
                 Ok(told)
@@ -284,7 +290,7 @@ impl Lane {
     pub(super) fn tick(&mut self, setting: &Setting) -> Result<(), RecordError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let now = setting.stamper.clock.mono().0;
-        if open.dirty && now - open.synced_us >= SYNC_EVERY_US {
+        if is_flush_due(open.unsynced_since_us, open.synced_us, now) {
             open.synced_us = now;
             if let Err(error) = open.sync() {
                 self.failed(setting, &error);
@@ -328,7 +334,7 @@ impl OpenSegment {
     /// Brings to disk what was written.
     fn sync(&mut self) -> Result<(), SegmentError> {
         self.writer.sync()?;
-        (self.synced, self.dirty) = (self.written(), false);
+        (self.synced, self.unsynced_since_us) = (self.written(), None);
         Ok(())
     }
 
@@ -359,9 +365,53 @@ impl OpenSegment {
     }
 }
 
+fn is_flush_due(unsynced_since_us: Option<i64>, synced_us: i64, now_us: i64) -> bool {
+    unsynced_since_us.is_some_and(|since| now_us.saturating_sub(since) >= FLUSH_AFTER_US)
+        && now_us - synced_us >= FLUSH_APART_US
+}
+
 fn later(instant: &Instant, by_us: i64) -> Instant {
     let mut later = instant.clone();
     later.mono_us += by_us;
     later.utc_us += by_us;
     later
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// How often the thread looks though nothing is ordered.
+    const LOOK_US: i64 = 250_000;
+
+    proptest! {
+        #[test]
+        fn nothing_that_was_written_waits_long_for_the_disk_and_flushes_stay_apart(
+            lengths in proptest::collection::vec(20_000i64..1_000_000, 1..60),
+        ) {
+            // Written as soon as it is whole; the camera stalls at the end.
+            let mut written = Vec::new();
+            let mut at = 0;
+            for length in lengths {
+                written.push((at, at + length));
+                at += length;
+            }
+            let (mut since, mut synced, mut next) = (None, 0, 0);
+            let mut now = 0;
+            while next < written.len() || since.is_some() {
+                let looks_at = now + LOOK_US;
+                now = written.get(next).map_or(looks_at, |&(_, whole)| looks_at.min(whole));
+                if written.get(next).is_some_and(|&(_, whole)| whole == now) {
+                    since.get_or_insert(written[next].0);
+                    next += 1;
+                }
+                if is_flush_due(since, synced, now) {
+                    prop_assert!(now - synced >= FLUSH_APART_US);
+                    (since, synced) = (None, now);
+                }
+                prop_assert!(since.is_none_or(|since| now - since < 1_750_000), "{since:?} at {now}");
+            }
+        }
+    }
 }

@@ -104,6 +104,8 @@ impl Stage {
             password: None,
             transport: Transport::Tcp,
             analyse: true,
+            days: None,
+            max_bytes: None,
             ignore: CellSet::EMPTY,
         };
         let stamper = Stamper::new(clock.clone(), deps.believe.clone());
@@ -244,6 +246,22 @@ async fn what_arrives_is_recorded_and_a_broken_connection_is_a_gap_until_the_nex
     assert!((5_000_000..5_300_000).contains(&(end - start)), "{}", end - start);
     let facts = stage.end().await;
     assert_eq!(facts.iter().filter_map(opened).count(), 2, "a connection is a run of its own");
+}
+
+#[tokio::test]
+async fn what_a_camera_sent_before_it_stalled_is_on_disk_before_two_seconds_are_over() {
+    let mut stage = Stage::new(|_, _| {});
+    let connection = stage.connection().await;
+    connection.send(Ok(Item::Format(format(0)))).await.unwrap();
+    stage.send(&connection, 15).await;
+    let begun = stage.until("the first fragment", opened);
+    begun.await;
+    stage.until("it is written", condition(CameraCondition::Recording)).await;
+    let before = stage.bytes_on_disk();
+    // Half a second of pictures waits for what would end it; nothing follows.
+    stage.clock.advance_micros(500_000);
+    stage.until_on_disk(before + 1).await;
+    stage.end().await;
 }
 
 #[tokio::test]

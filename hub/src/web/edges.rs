@@ -72,6 +72,9 @@ fn shown_health(health: &EdgeHealth) -> Value {
         "clock": health.clock().as_str_name().trim_start_matches("TIME_SOURCE_").to_lowercase(),
         "clock_uncertainty_us": health.clock_uncertainty_us,
         "analyse_restarts": health.analyse_restarts, "temperature_celsius": health.temperature_celsius,
+        // Null while nothing is foreseen.
+        "days_kept": (health.days_agreed > 0).then_some(health.days_kept),
+        "days_agreed": (health.days_agreed > 0).then_some(health.days_agreed),
         "alarms": alarms,
     })
 }
@@ -167,6 +170,13 @@ mod tests {
         assert_eq!(shown["alarms"][0]["sentence"].as_str().unwrap().len(), MAX_SENTENCE);
         assert_eq!(shown["alarms"][1]["camera"], Value::Null);
         assert_eq!(shown_health(&EdgeHealth::default())["alarms"], json!([]));
+    }
+
+    #[test]
+    fn days_that_nobody_foresees_are_not_shown_as_none() {
+        let shown = shown_health(&EdgeHealth { days_kept: 0.0, days_agreed: 7, ..EdgeHealth::default() });
+        assert_eq!((&shown["days_kept"], &shown["days_agreed"]), (&json!(0.0), &json!(7)));
+        assert_eq!(shown_health(&EdgeHealth::default())["days_kept"], Value::Null);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub const NAMES: &[&str] = &[
     "edge_report_sealed",
     "edge_report_health",
     "edge_report_health_alarm",
+    "edge_report_health_days",
     "edge_report_anchor",
     "edge_report_gap",
     "edge_fetch_refused",
@@ -143,6 +144,7 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         at: Some(instant()),
     };
     let alarming = EdgeHealth { alarms: vec![alarm], ..health.clone() };
+    let foreseeing = EdgeHealth { days_kept: 3.5, days_agreed: 7, ..health.clone() };
     let gap = Gap {
         camera_id: id(4),
         stream: Stream::Main.into(),
@@ -177,6 +179,7 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         ("edge_report_sealed", report(Body::Sealed(sealed))),
         ("edge_report_health", report(Body::Health(health))),
         ("edge_report_health_alarm", report(Body::Health(alarming))),
+        ("edge_report_health_days", report(Body::Health(foreseeing))),
         ("edge_report_anchor", report(Body::Anchor(anchor()))),
         ("edge_report_gap", report(Body::Gap(gap))),
         ("edge_fetch_refused", FetchRefused(refused)),

@@ -46,10 +46,11 @@ impl Edges {
                     ("last_seen", "LAST SEEN"),
                     ("id", "ID"),
                     ("reason", "REASON"),
+                    ("days", "DAYS KEPT"),
                     ("alarms", "ALARMS"),
                 ];
                 if !target.json {
-                    answer["edges"].as_array_mut().into_iter().flatten().for_each(lift_alarms);
+                    answer["edges"].as_array_mut().into_iter().flatten().for_each(lift_health);
                 }
                 show::rows(target.json, &answer["edges"], &columns);
             }
@@ -70,8 +71,11 @@ impl Edges {
     }
 }
 
-/// A box's alarms as one cell.
-fn lift_alarms(edge: &mut Value) {
+/// What matters of a box's health, in cells.
+fn lift_health(edge: &mut Value) {
+    if let (Some(kept), Some(agreed)) = (edge["health"]["days_kept"].as_f64(), edge["health"]["days_agreed"].as_u64()) {
+        edge["days"] = format!("{kept:.1} of {agreed}").into();
+    }
     let alarms = edge["health"]["alarms"].as_array();
     let sentences: Vec<&str> = alarms.into_iter().flatten().filter_map(|alarm| alarm["sentence"].as_str()).collect();
     edge["alarms"] = sentences.join(" · ").into();
@@ -83,11 +87,12 @@ mod tests {
 
     #[test]
     fn what_a_box_alarms_of_stands_in_its_row() {
-        let mut edge = json!({ "health": { "alarms": [{ "sentence": "the disk" }, { "sentence": "the clock" }] } });
-        lift_alarms(&mut edge);
-        assert_eq!(edge["alarms"], "the disk · the clock");
-        let mut silent = json!({ "name": "palo" });
-        lift_alarms(&mut silent);
-        assert_eq!(silent["alarms"], "");
+        let alarms = [json!({ "sentence": "the disk" }), json!({ "sentence": "the clock" })];
+        let mut edge = json!({ "health": { "alarms": alarms, "days_kept": 3.26, "days_agreed": 7 } });
+        lift_health(&mut edge);
+        assert_eq!((&edge["alarms"], &edge["days"]), (&json!("the disk · the clock"), &json!("3.3 of 7")));
+        let mut silent = json!({ "name": "palo", "health": { "days_kept": null, "days_agreed": null } });
+        lift_health(&mut silent);
+        assert_eq!((&silent["alarms"], &silent["days"]), (&json!(""), &Value::Null));
     }
 }
