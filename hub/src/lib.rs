@@ -9,6 +9,7 @@
 pub mod access;
 pub mod catalog;
 pub mod config;
+pub mod coverage;
 pub mod federation;
 pub mod fleet;
 pub mod hub;

@@ -92,13 +92,11 @@ struct Run {
 
 impl Reader {
     pub async fn run(mut self, stop: CancellationToken) {
-        let (mut gaps, again) = self.gaps.of(self.camera, self.stream, self.stamper.now()).await;
+        let mut gaps = self.gaps.of(self.camera, self.stream, self.stamper.now()).await;
         let mut connection = Connection::default();
         self.say(CameraCondition::Connecting, "");
         self.tell_off(&gaps).await;
-        if again {
-            self.gap(gaps.resumed(&self.stamper.now()));
-        }
+        self.gap(gaps.begun(&self.stamper.now()));
         while self.await_keys(&mut gaps, &stop).await {
             let opened = tokio::select! {
                 () = stop.cancelled() => break,

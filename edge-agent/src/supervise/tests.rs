@@ -235,13 +235,13 @@ async fn what_arrives_is_recorded_and_a_broken_connection_is_a_gap_until_the_nex
     stage.send(&first, 30).await;
     stage.until("recording", condition(CameraCondition::Recording)).await;
     drop(first);
-    let begun = stage.until("a gap", gap).await;
-    assert_eq!((begun.ongoing, begun.cause()), (true, CameraCondition::Unreachable));
+    let lost = |fact: &Fact| gap(fact).filter(|gap| gap.cause() == CameraCondition::Unreachable);
+    assert!(stage.until("a gap", lost).await.ongoing);
     stage.clock.advance_micros(5_000_000);
     let second = stage.connection().await;
     second.send(Ok(Item::Format(format(0)))).await.unwrap();
     stage.send(&second, 30).await;
-    let over = stage.until("the end of the gap", |fact| gap(fact).filter(|gap| !gap.ongoing)).await;
+    let over = stage.until("the end of the gap", |fact| lost(fact).filter(|gap| !gap.ongoing)).await;
     let (start, end) = (over.start.unwrap().mono_us, over.end.unwrap().mono_us);
     assert!((5_000_000..5_300_000).contains(&(end - start)), "{}", end - start);
     let facts = stage.end().await;
@@ -261,6 +261,21 @@ async fn what_a_camera_sent_before_it_stalled_is_on_disk_before_two_seconds_are_
     // Half a second of pictures waits for what would end it; nothing follows.
     stage.clock.advance_micros(500_000);
     stage.until_on_disk(before + 1).await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_time_until_the_first_picture_is_a_gap_too() {
+    let mut stage = Stage::new(|_, _| {});
+    let begun = stage.until("a gap", gap).await;
+    assert_eq!((begun.ongoing, begun.cause()), (true, CameraCondition::Connecting));
+    stage.clock.advance_micros(3_000_000);
+    let connection = stage.connection().await;
+    connection.send(Ok(Item::Format(format(0)))).await.unwrap();
+    stage.send(&connection, 30).await;
+    let over = stage.until("the end of the gap", gap).await;
+    assert_eq!((&over.start, over.ongoing, over.cause()), (&begun.start, false, CameraCondition::Connecting));
+    assert!(over.end.unwrap().mono_us - over.start.unwrap().mono_us >= 3_000_000);
     stage.end().await;
 }
 

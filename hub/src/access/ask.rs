@@ -57,6 +57,9 @@ pub enum Action {
     // operators
     SignOut,
     ListCameras,
+    /// When each camera recorded: no picture, so neither purpose nor case; but when somebody was on record is
+    /// about people, so it leaves an entry, which the list of cameras and the status do not.
+    ViewCoverage,
     Search,
     Thumbnail,
     Playback,
@@ -112,6 +115,7 @@ impl Action {
             Self::Search | Self::PartnerSearch => Act::Search,
             Self::Thumbnail | Self::PartnerThumbnail => Act::Thumbnail,
             Self::Playback | Self::PartnerPlayback => Act::Playback,
+            Self::ViewCoverage => Act::View,
             Self::IssueToken => Act::IssueToken,
             Self::RevokeEdge => Act::RevokeEdge,
             Self::ReleaseEdge => Act::ReleaseEdge,

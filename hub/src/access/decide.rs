@@ -54,13 +54,15 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         }
         (Principal::Nobody | Principal::Edge { .. }, Enrol) => Ok("enrolment token"),
         (Principal::Nobody | Principal::Partner { .. }, Introduce | Propose) => Ok("anybody"),
-        (Principal::Operator { .. }, SignOut | ListCameras | Search | Thumbnail | Playback | PlaybackLease) => {
-            Ok("operator")
-        }
+        (
+            Principal::Operator { .. },
+            SignOut | ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease,
+        ) => Ok("operator"),
         (
             Principal::Administrator { .. },
-            ListCameras | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewEdges | IssueToken | RevokeEdge
-            | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
+            ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewEdges
+            | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister
+            | Status | Administer,
         ) => Ok("administrator"),
         (Principal::Edge { current: true, .. }, EdgeSession | EdgeDeliver | EdgeRenew) => Ok("box"),
         // A box that lay in a drawer comes back without a visit.

@@ -33,6 +33,7 @@ fn actions() -> Vec<Action> {
         Propose,
         SignOut,
         ListCameras,
+        ViewCoverage,
         Search,
         Thumbnail,
         Playback,
@@ -61,11 +62,11 @@ fn actions() -> Vec<Action> {
     ];
     for action in all {
         match action {
-            SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | Search | Thumbnail | Playback
-            | PlaybackLease | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements
-            | ManageAgreements | ReadRegister | Status | Administer | EdgeSession | EdgeDeliver | EdgeRenew
-            | PartnerConclude | PartnerRevoke | PartnerSearch | PartnerThumbnail | PartnerPlayback | PartnerLease
-            | PartnerClose | PartnerWitness => {}
+            SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | ViewCoverage | Search
+            | Thumbnail | Playback | PlaybackLease | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge
+            | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer | EdgeSession
+            | EdgeDeliver | EdgeRenew | PartnerConclude | PartnerRevoke | PartnerSearch | PartnerThumbnail
+            | PartnerPlayback | PartnerLease | PartnerClose | PartnerWitness => {}
         }
     }
     all.to_vec()
@@ -84,7 +85,10 @@ fn what_is_not_allowed_by_name_is_refused() {
     use Action::*;
     let table: [(Principal, Vec<Action>); 7] = [
         (Principal::Nobody, vec![SignIn, ReadPage, Enrol, Introduce, Propose]),
-        (operator(), vec![SignIn, ReadPage, SignOut, ListCameras, Search, Thumbnail, Playback, PlaybackLease]),
+        (
+            operator(),
+            vec![SignIn, ReadPage, SignOut, ListCameras, ViewCoverage, Search, Thumbnail, Playback, PlaybackLease],
+        ),
         (
             Principal::Administrator { uid: 0 },
             vec![
@@ -92,6 +96,7 @@ fn what_is_not_allowed_by_name_is_refused() {
                 ReadPage,
                 SignOut,
                 ListCameras,
+                ViewCoverage,
                 Search,
                 Thumbnail,
                 Playback,
