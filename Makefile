@@ -32,6 +32,14 @@ clips: ## Each clip of CLIPS=dir as a camera: recorded, indexed, found, played b
 	@$(BUILD)
 	@target/debug/campanile-demo clips --clips "$(or $(CLIPS),$(error CLIPS=dir is missing))"
 
+# People install what is built for release; PROFILE=dev packs what serves demo and tests.
+PROFILE ?= release
+.PHONY: deb
+deb: ## Debian packages of hub and edge box under target/deb (PROFILE=dev packs the demo's build)
+	@tests/setup.sh deb
+	@$(if $(filter dev,$(PROFILE)),$(BUILD),cargo build --package campanile-hub --package campanile-edge-agent --bins --profile $(PROFILE))
+	@hardware/debian/package.sh target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) target/deb
+
 .PHONY: bench
 bench: ## Criterion benches; results under target/criterion
 	@tests/setup.sh demo

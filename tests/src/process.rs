@@ -80,14 +80,25 @@ impl Process {
     /// The same by a wall clock that is off: `-90d`, or `@1970-01-01 00:00:00` (libfaketime); the monotonic clock
     /// is true.
     pub fn start_at(name: &str, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        set_wall(&mut command, wall)?;
+        Self::spawn(command, name, arguments, log)
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with(name: &str, arguments: &[&str], log: &Path, variables: &[(&str, &str)]) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command.envs(variables.iter().copied());
+        Self::spawn(command, name, arguments, log)
+    }
+
+    fn spawn(mut setpriv: Command, name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
-        let mut command = Command::new("setpriv");
-        set_wall(&mut command, wall)?;
-        let child = command
+        let child = setpriv
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary(name)?)
             .args(arguments)
@@ -140,6 +151,11 @@ impl Process {
             return Ok(status);
         }
         self.signal(Signal::SIGTERM)?;
+        self.await_end()
+    }
+
+    /// The end of a process that was told to; SIGKILL and an error when it takes too long.
+    pub fn await_end(&mut self) -> Result<ExitStatus> {
         let ended = until(&format!("{} ends on SIGTERM", self.name), END_WITHIN, || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err("still running".to_owned()),
