@@ -39,6 +39,14 @@ campaign: ## 500 kills, 2,000 power cuts, failing disks, about an hour; goes on 
 	@target/debug/campanile-campaign --seed $(or $(SEED),1) --kills $(or $(KILLS),500) --images $(or $(IMAGES),2000) \
 		--report $(or $(REPORT),docs/measurements/campaign-$(or $(SEED),1).json)
 
+# People install what is built for release; PROFILE=dev packs what serves demo and tests.
+PROFILE ?= release
+.PHONY: deb
+deb: ## Debian packages of hub and edge box under target/deb (PROFILE=dev packs the demo's build)
+	@tests/setup.sh deb
+	@$(if $(filter dev,$(PROFILE)),$(BUILD),cargo build --package campanile-hub --package campanile-edge-agent --bins --profile $(PROFILE))
+	@hardware/debian/package.sh target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) target/deb
+
 .PHONY: bench
 bench: ## Criterion benches (target/criterion), then a box beside ffmpeg and gst-launch; release profile
 	@tests/setup.sh bench

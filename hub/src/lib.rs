@@ -14,6 +14,7 @@ pub mod federation;
 pub mod fleet;
 pub mod hub;
 pub mod media;
+pub mod notify;
 pub mod register;
 pub mod retention;
 pub mod rpc;

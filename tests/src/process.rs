@@ -169,6 +169,11 @@ impl Process {
             return Ok(status);
         }
         self.signal(Signal::SIGTERM)?;
+        self.await_end()
+    }
+
+    /// The end of a process that was told to; SIGKILL and an error when it takes too long.
+    pub fn await_end(&mut self) -> Result<ExitStatus> {
         let ended = until(&format!("{} ends on SIGTERM", self.name), END_WITHIN, || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err("still running".to_owned()),

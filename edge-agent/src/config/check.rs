@@ -288,7 +288,7 @@ fn password(raw: &RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(
 }
 
 /// The file's first line; refused when anybody beyond its owner and group can open it. A service reads its secrets as
-/// a group of its own (`root:campanile 0640`).
+/// a group of its own (`root:campanile-edge 0640`).
 fn read_password(path: &Path) -> Result<String, (String, &'static str)> {
     let read = |error: std::io::Error| (format!("cannot be read: {error}"), "make it readable to this user, mode 0600");
     let mut file = std::fs::File::open(path).map_err(read)?;
