@@ -9,7 +9,7 @@ use super::segment::SegmentError;
 use crate::identity::replace_file;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,9 @@ const MARK: &str = ".campanile-disk";
 /// In the state folder.
 const KNOWN: &str = "media-disk";
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Of all disks: a process has one.
+static ENTERING: Mutex<()> = Mutex::new(());
 
 /// A media folder and what its disk is known by.
 #[derive(Debug, Clone)]
@@ -60,6 +63,8 @@ impl Home {
     pub fn enter(&self) -> Result<(), SegmentError> {
         let mark = self.media_dir.join(MARK);
         let unreadable = |source| SegmentError::Mark { path: mark.clone(), source };
+        // At the first use every stream of every camera comes at once, and each would make a mark of its own.
+        let _one_at_a_time = ENTERING.lock().unwrap_or_else(PoisonError::into_inner);
         match self.look().map_err(unreadable)? {
             Found::Same => Ok(()),
             Found::Other => {
@@ -164,6 +169,23 @@ mod tests {
         assert_eq!(left, 0, "an empty mount point stays empty");
         one.bring_disk_back();
         one.home.enter().unwrap();
+    }
+
+    #[test]
+    fn cameras_that_begin_at_the_same_time_agree_on_their_disk() {
+        for _ in 0..50 {
+            let one = OneBox::new();
+            let begin = std::sync::Barrier::new(12);
+            std::thread::scope(|scope| {
+                for _ in 0..12 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        one.home.enter().unwrap();
+                    });
+                }
+            });
+            assert_eq!(one.home.look().unwrap(), Found::Same);
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ pub mod mount;
 
 use crate::kill::ledger::{Ledger, Sight};
 use crate::shim::{Shim, acted};
-use crate::subject::{Subject, footage};
+use crate::subject::{Subject, footage, pause_until};
 use anyhow::{Context, Result, ensure};
-use campanile_tests::demo::{micros_now, until_past};
+use campanile_tests::demo::micros_now;
 use mount::Tmpfs;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -128,7 +128,7 @@ impl Trial {
         self.subject.start(&self.shim(fault.rules()))?;
         self.subject.records()?;
         self.subject.walked()?;
-        until_past(micros_now()? + 1_500_000)?;
+        pause_until(micros_now()? + 1_500_000)?;
         let mut problems = self.look()?.0;
         let failed_before = acted(&self.mark()).len();
         let (from, to) = self.go_wrong(fault, lasts_us)?;
@@ -162,7 +162,7 @@ impl Trial {
                 let tmpfs = self.tmpfs.as_ref().context("a tmpfs is mounted")?;
                 let from = micros_now()?;
                 tmpfs.fill()?;
-                until_past(from + lasts_us)?;
+                pause_until(from + lasts_us)?;
                 tmpfs.unfill()?;
                 Ok((from, micros_now()?))
             }
@@ -173,7 +173,7 @@ impl Trial {
                 let tmpfs = self.tmpfs.as_ref().context("a tmpfs is mounted")?;
                 tmpfs.remount("ro")?;
                 self.subject.start(&self.shim(Vec::new()))?;
-                until_past(from + lasts_us)?;
+                pause_until(from + lasts_us)?;
                 self.tmpfs.as_ref().context("a tmpfs is mounted")?.remount("rw")?;
                 Ok((from, micros_now()?))
             }
@@ -185,7 +185,7 @@ impl Trial {
                     acting().ok_or("nothing failed yet")
                 })?;
                 if !injected.is_once() {
-                    until_past(opened + lasts_us)?;
+                    pause_until(opened + lasts_us)?;
                 }
                 std::fs::remove_file(self.gate()).context("cannot close the gate")?;
                 let over = if injected.is_once() { first } else { micros_now()? };
