@@ -163,7 +163,11 @@ fn told(name: &str, config: &str, folder: &Path, asked: &[(&str, &str)], signs: 
     systemd.set_read_timeout(Some(TOLD_WITHIN))?;
     let address = socket.to_str().context("a folder's name is text")?;
     let variables = [&[("NOTIFY_SOCKET", address)], asked].concat();
-    let mut process = Process::start_with(name, &["run", "--config", config], &folder.join("told.log"), &variables)?;
+    let arguments = ["run", "--config", config];
+    let mut process = Process::start_with(name, &arguments, &folder.join("told.log"), |command| {
+        command.envs(variables.iter().copied());
+        Ok(())
+    })?;
     let mut said = Vec::new();
     let mut hear = |until: &str, count: usize| -> Result<()> {
         let mut heard = 0;

@@ -200,6 +200,7 @@ fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, 
         tracing::warn!(path = %path.display(), offset = walk.good_bytes, error = %damage,
             "segment is readable up to a damaged record");
     }
+    bring_to_disk(path)?;
     Ok(Some((walk, Outcome::Closed)))
 }
 
@@ -263,6 +264,13 @@ fn truncate(path: &Path, length: u64) -> Result<(), WalkError> {
         file.sync_all()
     };
     cut().map_err(|source| WalkError::Read { path: path.to_owned(), source })
+}
+
+/// What a killed process wrote may be in memory only, and the index is to say of it that it is there for good: after a
+/// power cut nobody would look again.
+fn bring_to_disk(path: &Path) -> Result<(), WalkError> {
+    let synced = File::open(path).and_then(|file| file.sync_data());
+    synced.map_err(|source| WalkError::Read { path: path.to_owned(), source })
 }
 
 /// Moves what is no segment out of the way; a file without a whole first record may be one that is being begun.

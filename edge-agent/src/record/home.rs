@@ -176,6 +176,23 @@ mod tests {
     }
 
     #[test]
+    fn cameras_that_begin_at_the_same_time_agree_on_their_disk() {
+        for _ in 0..50 {
+            let one = OneBox::new();
+            let begin = std::sync::Barrier::new(12);
+            std::thread::scope(|scope| {
+                for _ in 0..12 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        one.home.enter().unwrap();
+                    });
+                }
+            });
+            assert_eq!(one.home.look().unwrap(), Found::Same);
+        }
+    }
+
+    #[test]
     fn another_disk_is_taken_once_somebody_says_so_and_an_old_one_by_a_new_box() {
         let one = OneBox::new();
         one.home.enter().unwrap();

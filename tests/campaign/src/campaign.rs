@@ -43,6 +43,12 @@ pub struct Wanted {
 
 /// Carries out what is not done yet, and reports on all of it.
 pub fn run(wanted: &Wanted) -> Result<Report> {
+    let absolute = |folder: &Path| -> Result<PathBuf> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::canonicalize(folder).context("a folder has a path")
+    };
+    let (folder, scenes) = (absolute(&wanted.folder)?, absolute(&wanted.scenes)?);
+    let wanted = &Wanted { folder, scenes, ..wanted.clone() };
     let notes = Notes::open(&wanted.folder, wanted.seed)?;
     let mut report = Report {
         command: String::new(),

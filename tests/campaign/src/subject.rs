@@ -187,6 +187,14 @@ pub fn real(camera: &Camera, simcam: &Simcam) -> Result<Camera> {
     Ok(Camera { picture, ..camera.clone() })
 }
 
+/// Until the wall clock passes `utc_us`.
+pub fn pause_until(utc_us: i64) -> Result<()> {
+    while let Some(left) = u64::try_from(utc_us - micros_now()?).ok().filter(|left| *left > 0) {
+        std::thread::sleep(Duration::from_micros(left));
+    }
+    Ok(())
+}
+
 /// Bytes of the files below a folder.
 pub fn used_bytes(folder: &Path) -> u64 {
     let (mut waiting, mut used) = (vec![folder.to_owned()], 0);

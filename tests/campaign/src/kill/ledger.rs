@@ -3,8 +3,9 @@
 use super::journals::{Journals, nearest};
 use crate::segments::{self, Piece, Whole};
 use anyhow::{Context, Result};
-use campanile_sim::audit::audit;
+use campanile_sim::audit::{AuditReport, audit};
 use campanile_sim::journal::LogLine;
+use campanile_sim::units::FileUnit;
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,9 @@ use std::time::SystemTime;
 
 /// A camera that sent nothing for so long before a kill had ended by itself.
 const SENDS_US: i64 = 700_000;
+
+/// Between the sending of a unit and its arrival, on a busy machine; less than half a scene's loop.
+const BEGINS_WITHIN_US: u64 = 6_000_000;
 
 /// One life of the process, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,22 +194,38 @@ fn look_in_clear(lines: &[LogLine], run: &[&Whole], life: &Life, found: &mut Fou
     let (first_us, last_us) =
         (pieces().next().map_or(0, Piece::began_us), pieces().next_back().map_or(0, Piece::over_us));
     let ends = units.first().zip(units.last()).context("a whole fragment holds a picture")?;
-    let Some(begins) = nearest(lines, &ends.0.sha256, first_us) else {
+    let Some((sent, report)) = best_client(lines, &units, &ends.0.sha256, first_us) else {
         found.foreign += units.len();
         return Ok((last_us, life.ended_us));
     };
-    let sent: Vec<LogLine> = lines.iter().filter(|line| line.client == begins.client).cloned().collect();
-    let report = audit(&sent, &units, None, None);
     found.foreign += report.foreign.len() + report.out_of_order;
     if !report.missing.is_empty() {
         let pictures = report.missing.len();
         let whole_us = sent.last().map_or(0, |line| line.wall_us) - sent[0].wall_us;
-        found.holes.push(format!("{pictures} pictures of {} in the middle of a run", begins.camera));
+        found.holes.push(format!("{pictures} pictures of {} in the middle of a run", sent[0].camera));
         found.holes_us += whole_us / (sent.len() as i64).max(1) * pictures as i64;
     }
     let end = nearest(&sent, &ends.1.sha256, last_us).map_or(last_us, |line| line.wall_us);
     let until = sent.iter().rev().map(|line| line.wall_us).find(|at| *at <= life.ended_us).unwrap_or(end);
     Ok((end, if life.ended_us - until > SENDS_US { until } else { life.ended_us }))
+}
+
+/// Lines of the client that was sent these units. A camera goes on for a moment with one that was killed: what begins
+/// at the same time may be another's.
+fn best_client(
+    lines: &[LogLine],
+    units: &[FileUnit],
+    first: &str,
+    first_us: i64,
+) -> Option<(Vec<LogLine>, AuditReport)> {
+    let begins = lines.iter().filter(|line| line.sha256 == first && line.wall_us.abs_diff(first_us) < BEGINS_WITHIN_US);
+    let clients: BTreeSet<u64> = begins.map(|line| line.client).collect();
+    let audited = clients.into_iter().map(|client| {
+        let sent: Vec<LogLine> = lines.iter().filter(|line| line.client == client).cloned().collect();
+        let report = audit(&sent, units, None, None);
+        (sent, report)
+    });
+    audited.max_by_key(|(_, report)| (report.found, std::cmp::Reverse(report.missing.len())))
 }
 
 /// Without its key: numbers without a gap, in a chain.

@@ -4,10 +4,10 @@ use super::journals::Journals;
 use super::ledger::{Ledger, Life, Sight};
 use super::plan::{Aim, Fault, Point, Trigger, fault};
 use crate::shim::{Acted, Shim, acted};
-use crate::subject::{Subject, used_bytes};
+use crate::subject::{Subject, pause_until, used_bytes};
 use anyhow::{Context, Result};
 use campanile_proto::time::WallTime;
-use campanile_tests::demo::{micros_now, until_past};
+use campanile_tests::demo::micros_now;
 use campanile_tests::simcam::Simcam;
 use edge_agent::record::store::hour_name;
 use nix::sys::signal::Signal;
@@ -142,11 +142,11 @@ impl Round {
         let marks = acted(&self.mark()).len();
         let mut lives = Vec::new();
         let hit = if fault.needs_start() {
-            until_past(micros_now()? + fault.delay_us / 5)?;
+            pause_until(micros_now()? + fault.delay_us / 5)?;
             lives.push(self.kill_at_gate(Trigger::Recording, marks)?.0);
             self.kill_starting(fault, &mut lives)?
         } else {
-            until_past(micros_now()? + fault.delay_us)?;
+            pause_until(micros_now()? + fault.delay_us)?;
             let (life, hit) = self.kill_at_gate(fault.trigger, marks)?;
             lives.push(life);
             hit
@@ -222,7 +222,7 @@ impl Round {
         self.start(&shim)?;
         let by_itself = match fault.trigger {
             Trigger::Outside { .. } => {
-                until_past(self.began_us + fault.delay_us.min(STARTING_US))?;
+                pause_until(self.began_us + fault.delay_us.min(STARTING_US))?;
                 false
             }
             _ => self.subject.dies_within(COMES_WITHIN)?,

@@ -91,6 +91,8 @@ pub struct History {
     /// Places at which a process began: what was open before is open no more.
     pub lives: Vec<usize>,
     pub syncs: usize,
+    /// Where each file was closed by who made it.
+    pub closings: HashMap<File, usize>,
 }
 
 pub fn parent(path: &str) -> &str {
@@ -116,6 +118,8 @@ struct Reading {
     /// Changes that are not on the disk.
     loose: Vec<usize>,
     files: usize,
+    makers: HashMap<u32, File>,
+    closings: HashMap<File, usize>,
 }
 
 impl History {
@@ -130,6 +134,7 @@ impl History {
                 Kind::Life => {
                     lives.push(place);
                     reading.handles.clear();
+                    reading.makers.clear();
                     reading.beginning.clear();
                 }
                 Kind::SyncEnds => syncs += 1,
@@ -140,7 +145,8 @@ impl History {
             (at, place) = (at + length, place + 1);
         }
         ensure!(place > 0, "the trace is empty");
-        Ok(Self { bytes, changes: reading.changes, records: place, times, lives, syncs })
+        let Reading { changes, closings, .. } = reading;
+        Ok(Self { bytes, changes, records: place, times, lives, syncs, closings })
     }
 
     pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
@@ -162,6 +168,9 @@ impl Reading {
             Kind::Open => self.open(place, utc_us, record.handle, name, record.number),
             Kind::Close => {
                 self.handles.remove(&record.handle);
+                if let Some(file) = self.makers.remove(&record.handle) {
+                    self.closings.insert(file, place);
+                }
             }
             Kind::Write => {
                 let Some(Target::File(file)) = self.handles.get(&record.handle).cloned() else { return Ok(()) };
@@ -212,6 +221,7 @@ impl Reading {
             self.files += 1;
             self.names.insert(path.clone(), file);
             self.grown.insert(file);
+            self.makers.insert(handle, file);
             self.push(place, utc_us, Deed::Create { file, path: path.clone() });
         }
         match self.names.get(&path).copied() {

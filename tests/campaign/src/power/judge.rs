@@ -317,14 +317,16 @@ impl<'a> Judge<'a> {
             }
         }
         let recorded = truth.iter().filter(|(path, (file, _))| path.ends_with(ENDING) && opened.contains(file));
-        let lost = recorded.filter_map(|(path, (_, content))| {
+        let lost = recorded.filter_map(|(path, (file, content))| {
             let stream = segments::stream_of(Path::new(path)).filter(|(_, stream)| stream != "index")?;
             let whole = segments::read(content)?;
             let last = whole.pieces.last()?;
             let first = whole.pieces.first()?;
             // A stream none of whose segments survived begins with this one.
             let end = readable.get(&stream).copied().unwrap_or(0).max(first.began_us());
-            Some(if whole.footer { last.over_us() - end } else { now - end })
+            // What was closed, in order or because its disk failed, is not being recorded.
+            let is_closed = self.history.closings.get(file).is_some_and(|place| *place < cut.at);
+            Some(if is_closed { last.over_us() - end } else { now - end })
         });
         lost.max().unwrap_or(0).max(0)
     }

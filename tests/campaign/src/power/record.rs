@@ -1,9 +1,8 @@
 //! A real box, traced: several lives with rotations, deletions, a torn end and an orderly one.
 
 use super::history::{Deed, History};
-use crate::subject::{Subject, real, used_bytes};
+use crate::subject::{Subject, pause_until, real, used_bytes};
 use anyhow::{Context, Result, ensure};
-use campanile_tests::demo::until_past;
 use campanile_tests::rig::small_camera;
 use campanile_tests::roster::Camera;
 use campanile_tests::simcam::Simcam;
@@ -47,7 +46,7 @@ pub fn record(folder: &Path, scenes: &Path, lives: usize) -> Result<Traced> {
         if life % 2 == 1 {
             restless.kill_and_restart()?;
         }
-        until_past(subject.started_us + LIFE_US)?;
+        pause_until(subject.started_us + LIFE_US)?;
         if life % 3 == 2 {
             subject.edge.end()?;
         } else {
