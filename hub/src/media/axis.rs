@@ -318,4 +318,6 @@ impl Track<'_> {
 }
 
 #[cfg(test)]
+mod switching;
+#[cfg(test)]
 mod tests;
