@@ -187,7 +187,7 @@ fn contents(
     wanted: &BTreeSet<File>,
     random: &mut ChaCha8Rng,
 ) -> HashMap<File, Vec<u8>> {
-    let is_loose = |change: &&Change| !change.deed.is_of_names() && !change.synced.is_some_and(|end| end < cut.at);
+    let is_loose = |change: &&Change| !change.deed.is_of_names() && change.synced.is_none_or(|end| end >= cut.at);
     let loose = changes.iter().filter(is_loose).count();
     let mut before_cut_short = if loose == 0 { 0 } else { random.random_range(0..loose) };
     let (mut contents, mut lengths): (HashMap<File, Vec<u8>>, HashMap<File, usize>) = Default::default();
