@@ -173,7 +173,7 @@ look_at_services() {
             grep -q "^Seccomp:.2" "/proc/$main/status"
             grep -q "^CapBnd:.0000000000000000" "/proc/$main/status"
             grep -q "^NoNewPrivs:.1" "/proc/$main/status"
-            grep " / / " "/proc/$main/mountinfo" | grep -q " ro,"
+            grep -q "^[^ ]* / [^ ]* ro," "/proc/$main/mounts"
             [ "$(of $service NRestarts)" = 0 ]
         done
         journalctl --no-pager -u campanile-edge | grep -q "sandbox=seccomp, all threads, Landlock"
