@@ -36,6 +36,6 @@ for target in $targets; do
         failed=1
         grep -E 'panicked|ERROR|SUMMARY|Test unit written' -A1 "$findings/$target.log" || tail -n 20 "$findings/$target.log"
     fi
-    [ -z "${KEEP:-}" ] || "$fuzzer" -merge=1 -max_len=4096 "$corpus" "$found" > "$findings/$target-kept.log" 2>&1
+    [ -z "${KEEP:-}" ] || "$fuzzer" -set_cover_merge=1 -max_len=4096 "$corpus" "$found" > "$findings/$target-kept.log" 2>&1
 done
 exit $failed
