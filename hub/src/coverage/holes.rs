@@ -279,7 +279,7 @@ mod tests {
         open.closed = false;
         let until = |now: i64| {
             let within = span(0, now);
-            said(&reported(&[open.clone()], &[], within.to, within.to).holes(within))
+            said(&reported(std::slice::from_ref(&open), &[], within.to, within.to).holes(within))
         };
         assert_eq!(until(110), []);
         assert_eq!(until(130), [(90, 130, "not_reported".to_owned())]);
