@@ -110,7 +110,7 @@ impl Beside<'_> {
             media_dir: parts.config.media_dir.clone(),
             days: parts.config.retention.days,
             max_bytes: parts.config.retention.max_bytes,
-            wished_days: parts.wishes.subscribe(),
+            wishes: parts.wishes.subscribe(),
             full: parts.full.clone(),
         };
         let stop = ends.clone();

@@ -2,16 +2,17 @@
 //!
 //! By age only when the hub or NTP vouches for the time in this boot and did so in the boot of the capture; by space
 //! whatever the clock says. Only segments this box's index knows, never one that is being written, never a foreign
-//! file.
+//! file, and never one that a hold pins.
 
 use crate::clock::{Anchors, Timekeeper};
 use crate::hardware::{self, Disk};
 use crate::index::{Index, IndexError, SegmentRow};
 use crate::record::home::{Found, Home};
+use crate::record::pinned;
 use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime, kept_until};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,11 +76,18 @@ impl Rule {
 }
 
 /// Chooses what goes. `now` is none when the time is not proven; `days` is what holds today: a shorter rule acts
-/// at once, a longer one never backwards.
-pub fn plan(kept: &[Kept], now: Option<WallTime>, days: u32, max_bytes: u64) -> Vec<(SegmentId, Rule)> {
-    let mut oldest_first: Vec<&Kept> = kept.iter().collect();
+/// at once, a longer one never backwards. What is pinned takes its place and does not go.
+pub fn plan(
+    kept: &[Kept],
+    now: Option<WallTime>,
+    days: u32,
+    max_bytes: u64,
+    pinned: &HashSet<SegmentId>,
+) -> Vec<(SegmentId, Rule)> {
+    let mut oldest_first: Vec<&Kept> = kept.iter().filter(|segment| !pinned.contains(&segment.id)).collect();
     oldest_first.sort_by_key(|segment| (segment.place, segment.id));
     let is_over = |segment: &Kept| match (now, segment.captured) {
+        _ if pinned.contains(&segment.id) => false,
         (Some(now), Some(captured)) => kept_until(captured, segment.days.min(days)) <= now,
         _ => false,
     };
@@ -105,8 +113,8 @@ pub struct Retain {
     pub media_dir: PathBuf,
     pub days: u32,
     pub max_bytes: Option<u64>,
-    /// What the hub wishes; 0: nothing said.
-    pub wished_days: watch::Receiver<crate::uplink::Wishes>,
+    /// What the hub wishes.
+    pub wishes: watch::Receiver<crate::uplink::Wishes>,
     /// Told when a disk was found full.
     pub full: Arc<Notify>,
 }
@@ -128,7 +136,7 @@ impl Retain {
     /// One look; returns how many segments went.
     pub async fn once(&self) -> Result<usize, IndexError> {
         let now = self.timekeeper.proven();
-        let wished = self.wished_days.borrow().retention_days;
+        let wished = self.wishes.borrow().retention_days;
         let days = if wished > 0 { self.days.min(wished) } else { self.days };
         let anchors = Anchors::new(self.index.anchors().await?);
         let (boot, mono) = self.timekeeper.boot();
@@ -141,7 +149,18 @@ impl Retain {
         let booted = now.map(|now| now.plus_micros(-mono.0));
         let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors, boot, booted)).collect();
         let room = room(&self.media_dir, &self.home, &kept).await;
-        let gone = plan(&kept, now, days, self.max_bytes.map_or(room, |max| max.min(room)));
+        let max_bytes = self.max_bytes.map_or(room, |max| max.min(room));
+        let pins = self.wishes.borrow().pins.clone();
+        let pinned = pinned::of(rows.values(), &anchors, &pins, now);
+        let gone = plan(&kept, now, days, max_bytes, &pinned);
+        let pinned_bytes: u64 = kept.iter().filter(|kept| pinned.contains(&kept.id)).map(|kept| kept.size_bytes).sum();
+        if pinned_bytes > max_bytes {
+            tracing::error!(
+                pinned_bytes,
+                max_bytes,
+                "held footage that the hub has not copied fills the place for recordings"
+            );
+        }
         for (id, rule) in &gone {
             // Noted first: a crash in between leaves a file that the next start unlinks.
             self.index.delete_segment(*id, rule.id()).await?;

@@ -4,7 +4,7 @@ use crate::index::rescan::{ThisRun, rescan};
 use crate::specimen::{NOON, Specimen, instant};
 use crate::uplink::Wishes;
 use campanile_proto::edge::v1::HubTime;
-use campanile_proto::ids::{CameraId, RunId};
+use campanile_proto::ids::{CameraId, HoldId, RunId};
 use campanile_proto::signed;
 use campanile_proto::time::{Clock, SimClock};
 use campanile_proto::types::v1::{Anchor, Stream, TimeSource};
@@ -23,14 +23,18 @@ fn segments() -> impl Strategy<Value = Vec<Kept>> {
     })
 }
 
+fn none() -> HashSet<SegmentId> {
+    HashSet::new()
+}
+
 #[test]
 fn without_a_clock_nothing_is_old() {
-    assert!(plan(&[segment(1, 0, 7, 10)], None, 7, 10).is_empty());
+    assert!(plan(&[segment(1, 0, 7, 10)], None, 7, 10, &none()).is_empty());
 }
 
 #[test]
 fn the_hour_and_the_days_are_the_term() {
-    let at = |hour| plan(&[segment(1, 100, 7, 10)], Some(WallTime::from_hour(hour)), 7, 100);
+    let at = |hour| plan(&[segment(1, 100, 7, 10)], Some(WallTime::from_hour(hour)), 7, 100, &none());
     assert!(at(100 + 167).is_empty());
     assert_eq!(at(100 + 168), [(SegmentId::from_u128(1), Rule::Age)]);
 }
@@ -41,8 +45,8 @@ fn what_nobody_can_date_goes_for_space_only_and_this_boots_goes_last() {
     let kept =
         [undated(1, Place::Now(5)), segment(2, 100, 7, 10), undated(3, Place::Unknown(WallTime::from_hour(900)))];
     let late = Some(WallTime::from_hour(100 + 168));
-    assert_eq!(plan(&kept, late, 7, 100), [(SegmentId::from_u128(2), Rule::Age)]);
-    let order: Vec<_> = plan(&kept, None, 7, 0).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(plan(&kept, late, 7, 100, &none()), [(SegmentId::from_u128(2), Rule::Age)]);
+    let order: Vec<_> = plan(&kept, None, 7, 0, &none()).into_iter().map(|(id, _)| id).collect();
     assert_eq!(order, [3, 2, 1].map(SegmentId::from_u128));
 }
 
@@ -52,7 +56,7 @@ proptest! {
         kept in segments(), now in 0i64..500, days in 1u32..8, max in 0u64..1_500,
     ) {
         let now = WallTime::from_hour(now);
-        let gone: HashMap<_, _> = plan(&kept, Some(now), days, max).into_iter().collect();
+        let gone: HashMap<_, _> = plan(&kept, Some(now), days, max, &none()).into_iter().collect();
         let (left, went): (Vec<_>, Vec<_>) = kept.iter().partition(|s| !gone.contains_key(&s.id));
         prop_assert!(left.iter().all(|s| kept_until(s.captured.unwrap(), s.days.min(days)) > now));
         prop_assert!(left.iter().map(|s| s.size_bytes).sum::<u64>() <= max);
@@ -62,9 +66,21 @@ proptest! {
     }
 
     #[test]
+    fn never_drops_a_held_segment_and_makes_room_with_the_others(
+        kept in segments(), now in 0i64..500, max in 0u64..1_500, every in 1u128..5,
+    ) {
+        let pinned: HashSet<_> = (0..40).filter(|n| n % every == 0).map(SegmentId::from_u128).collect();
+        let gone: HashMap<_, _> = plan(&kept, Some(WallTime::from_hour(now)), 7, max, &pinned).into_iter().collect();
+        prop_assert!(pinned.iter().all(|id| !gone.contains_key(id)));
+        let left: Vec<_> = kept.iter().filter(|s| !gone.contains_key(&s.id)).collect();
+        let fits = left.iter().map(|s| s.size_bytes).sum::<u64>() <= max;
+        prop_assert!(fits || left.iter().all(|s| pinned.contains(&s.id)));
+    }
+
+    #[test]
     fn a_longer_rule_never_acts_backwards(kept in segments(), now in 0i64..500) {
         let now = Some(WallTime::from_hour(now));
-        let count = |days| plan(&kept, now, days, u64::MAX).len();
+        let count = |days| plan(&kept, now, days, u64::MAX, &none()).len();
         prop_assert!(count(7) <= count(3) && count(3) <= count(1));
     }
 }
@@ -87,7 +103,7 @@ impl Bench {
             media_dir: folder.path().to_owned(),
             days: 7,
             max_bytes,
-            wished_days: watch::channel(Wishes::default()).1,
+            wishes: watch::channel(Wishes::default()).1,
             full: Arc::default(),
         };
         Self { folder, clock, retain }
@@ -135,6 +151,29 @@ async fn what_is_over_its_term_goes_once_the_time_is_proven_and_not_before() {
     bench.hub_speaks();
     assert_eq!(bench.retain.once().await.unwrap(), 1);
     assert!(!old.exists() && young.exists());
+}
+
+#[tokio::test]
+async fn what_a_hold_pins_stays_past_its_term_and_without_room_until_the_pin_is_taken_back_or_ends() {
+    let captured = WallTime(NOON - 8 * 86_400 * 1_000_000);
+    let pin = pinned::Pin {
+        hold: HoldId::from_u128(1),
+        camera: CameraId::from_u128(1),
+        from: captured,
+        to: captured.plus_micros(1),
+        until: WallTime(NOON + 86_400 * 1_000_000),
+    };
+    let other = pinned::Pin { camera: CameraId::from_u128(2), ..pin };
+    let later = pinned::Pin { from: WallTime(NOON), to: WallTime(NOON + 1), ..pin };
+    let ended = pinned::Pin { until: WallTime(NOON - 1_000_000), ..pin };
+    for (pins, deleted) in [(vec![pin], 0), (vec![other, later, ended], 1), (Vec::new(), 1)] {
+        let mut bench = Bench::new(Some(0));
+        let segment = bench.record(8, Some(TimeSource::Hub)).await;
+        bench.hub_speaks();
+        bench.retain.wishes = watch::channel(Wishes { pins: pins.clone(), ..Wishes::default() }).1;
+        assert_eq!(bench.retain.once().await.unwrap(), deleted, "{pins:?}");
+        assert_eq!(segment.exists(), deleted == 0, "{pins:?}");
+    }
 }
 
 #[tokio::test]
