@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod config;
 pub mod federation;
 pub mod fleet;
+pub mod holds;
 pub mod hub;
 pub mod media;
 pub mod register;

@@ -37,6 +37,10 @@ fn actions() -> Vec<Action> {
         Thumbnail,
         Playback,
         PlaybackLease,
+        ViewHolds,
+        ReadHold,
+        PlaceHold,
+        ReleaseHold,
         ViewEdges,
         IssueToken,
         RevokeEdge,
@@ -62,10 +66,10 @@ fn actions() -> Vec<Action> {
     for action in all {
         match action {
             SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | Search | Thumbnail | Playback
-            | PlaybackLease | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements
-            | ManageAgreements | ReadRegister | Status | Administer | EdgeSession | EdgeDeliver | EdgeRenew
-            | PartnerConclude | PartnerRevoke | PartnerSearch | PartnerThumbnail | PartnerPlayback | PartnerLease
-            | PartnerClose | PartnerWitness => {}
+            | PlaybackLease | ViewHolds | ReadHold | PlaceHold | ReleaseHold | ViewEdges | IssueToken | RevokeEdge
+            | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer
+            | EdgeSession | EdgeDeliver | EdgeRenew | PartnerConclude | PartnerRevoke | PartnerSearch
+            | PartnerThumbnail | PartnerPlayback | PartnerLease | PartnerClose | PartnerWitness => {}
         }
     }
     all.to_vec()
@@ -84,7 +88,21 @@ fn what_is_not_allowed_by_name_is_refused() {
     use Action::*;
     let table: [(Principal, Vec<Action>); 7] = [
         (Principal::Nobody, vec![SignIn, ReadPage, Enrol, Introduce, Propose]),
-        (operator(), vec![SignIn, ReadPage, SignOut, ListCameras, Search, Thumbnail, Playback, PlaybackLease]),
+        (
+            operator(),
+            vec![
+                SignIn,
+                ReadPage,
+                SignOut,
+                ListCameras,
+                Search,
+                Thumbnail,
+                Playback,
+                PlaybackLease,
+                ViewHolds,
+                ReadHold,
+            ],
+        ),
         (
             Principal::Administrator { uid: 0 },
             vec![
@@ -96,6 +114,10 @@ fn what_is_not_allowed_by_name_is_refused() {
                 Thumbnail,
                 Playback,
                 PlaybackLease,
+                ViewHolds,
+                ReadHold,
+                PlaceHold,
+                ReleaseHold,
                 ViewEdges,
                 IssueToken,
                 RevokeEdge,
@@ -238,8 +260,12 @@ fn purpose_case_and_interval_come_before_pixels() {
             assert_eq!(ask(&|r| r.interval = Some((from, to))), "BAD_INTERVAL", "{action:?} {from:?}");
         }
         let day = (ago(24), NOW.plus_micros(MICROS_PER_HOUR));
-        let short = matches!(action, Playback | PartnerPlayback | PartnerLease);
+        let short = matches!(action, Playback | ReadHold | PartnerPlayback | PartnerLease);
         assert_eq!(ask(&|r| r.interval = Some(day)), if short { "BAD_INTERVAL" } else { "ok" }, "{action:?}");
+        // Further back than anything is kept: a hold says itself how far it reaches.
+        let old = (ago(30 * 24), ago(30 * 24 - 1));
+        let reaches = if action == ReadHold { "ok" } else { "BAD_INTERVAL" };
+        assert_eq!(ask(&|r| r.interval = Some(old)), reaches, "{action:?}");
         assert_eq!(ask(&|r| r.cameras = vec![camera(1); 10_001]), "TOO_MANY_CAMERAS", "{action:?}");
     }
 }

@@ -398,7 +398,12 @@ fn fragments(run: RunId, first: u64, last: u64) -> What {
 
 /// Rewritten for the playlist's zero. Within a group the camera's own spacing is kept to the tick; the
 /// time line corrects between groups.
-fn package(fragments: &[(u64, Bytes)], first: u64, line: &Timeline, zero: WallTime) -> Result<Bytes, PlaybackError> {
+pub(crate) fn package(
+    fragments: &[(u64, Bytes)],
+    first: u64,
+    line: &Timeline,
+    zero: WallTime,
+) -> Result<Bytes, PlaybackError> {
     let Some((start, _)) = fragments.first() else { return Err(PlaybackError::NothingRecorded) };
     let since_zero = (line.at(*start) - zero).max(0) as u64;
     let base = (u128::from(since_zero) * 9 + 50) / 100;

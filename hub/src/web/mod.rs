@@ -10,6 +10,7 @@ mod cameras;
 pub mod client;
 mod clock;
 mod edges;
+mod holds;
 mod input;
 mod listen;
 mod output;

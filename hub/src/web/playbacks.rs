@@ -6,7 +6,7 @@ use super::routes::{Call, Routes};
 use super::searches::behalf;
 use super::viewings::{ABSOLUTE_US, Source, Viewing};
 use super::{Web, output};
-use crate::access::{Action, Request};
+use crate::access::{Action, Pass, Request};
 use crate::federation::PlaybackQuery;
 use crate::media::hls;
 use axum::Json;
@@ -89,6 +89,18 @@ async fn open(call: Call<Wanted>) -> Result<Response, Problem> {
         let listing = playback.listing().clone();
         (Source::Partner(playback), listing, None)
     };
+    opened(&web, source, listing, pass, kept)
+}
+
+/// Takes up what is listed as an open playback.
+pub(super) fn opened(
+    web: &Web,
+    source: Source,
+    listing: Listing,
+    pass: Pass,
+    kept: Option<WallTime>,
+) -> Result<Response, Problem> {
+    let hub = &web.hub;
     if first_start(&listing).is_none() {
         let sentence = "nothing was recorded by this camera in this interval, or it is not kept any more";
         return Err(Problem::new(Kind::NotFound, "NOTHING_RECORDED", sentence));

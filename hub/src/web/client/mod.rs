@@ -9,6 +9,7 @@ mod cameras;
 mod clock;
 mod connection;
 mod edges;
+mod holds;
 mod pin;
 mod play;
 mod playlist;
@@ -79,6 +80,9 @@ pub enum Command {
     /// Boxes: list, token, revoke, release.
     #[command(subcommand)]
     Edges(edges::Edges),
+    /// Footage kept beyond its term: place, list, show, release, export.
+    #[command(subcommand)]
+    Holds(holds::Holds),
     /// Partner organisations: list, add.
     #[command(subcommand)]
     Partners(agreements::Partners),
@@ -170,6 +174,7 @@ pub(super) async fn run(command: Command) -> Done {
         Command::Cameras(cameras) => cameras.run().await,
         Command::Clock(clock) => clock.run().await,
         Command::Edges(edges) => edges.run().await,
+        Command::Holds(holds) => holds.run().await,
         Command::Partners(partners) => partners.run().await,
         Command::Agreements(agreements) => agreements.run().await,
         Command::Register(register) => register.run().await,
