@@ -32,10 +32,27 @@ clips: ## Each clip of CLIPS=dir as a camera: recorded, indexed, found, played b
 	@$(BUILD)
 	@target/debug/campanile-demo clips --clips "$(or $(CLIPS),$(error CLIPS=dir is missing))"
 
+.PHONY: campaign
+campaign: ## 500 kills, 2,000 power cuts, failing disks, about an hour; goes on where it was (SEED, KILLS, IMAGES, REPORT)
+	@tests/setup.sh test
+	@$(BUILD)
+	@target/debug/campanile-campaign --seed $(or $(SEED),1) --kills $(or $(KILLS),500) --images $(or $(IMAGES),2000) \
+		--report $(or $(REPORT),docs/measurements/campaign-$(or $(SEED),1).json)
+
+# People install what is built for release; PROFILE=dev packs what serves demo and tests.
+PROFILE ?= release
+.PHONY: deb
+deb: ## Debian packages of hub and edge box under target/deb (PROFILE=dev packs the demo's build)
+	@tests/setup.sh deb
+	@$(if $(filter dev,$(PROFILE)),$(BUILD),cargo build --package campanile-hub --package campanile-edge-agent --bins --profile $(PROFILE))
+	@hardware/debian/package.sh target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) target/deb
+
 .PHONY: bench
-bench: ## Criterion benches; results under target/criterion
-	@tests/setup.sh demo
-	@cargo bench --workspace
+bench: ## Criterion benches (target/criterion), then a box beside ffmpeg and gst-launch; release profile
+	@tests/setup.sh bench
+	@cargo bench --workspace --benches
+	@cargo build --release --workspace --bins
+	@target/release/campanile-bench recording --report target/recording.json
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo deny (which must be installed)

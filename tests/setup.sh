@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian 12 machine ready: `setup.sh demo` or `setup.sh test`.
+# Makes a Debian 12 machine ready: `setup.sh demo`, `setup.sh deb`, `setup.sh test` or `setup.sh bench`.
 # Installs only what is missing, starts no service, asks nothing. Exit 69: it cannot, and says what to type.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,11 +7,14 @@ cd "$(dirname "$0")/.."
 build="gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev"
 run="gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"
 camera="gstreamer1.0-plugins-ugly libgstrtspserver-1.0-0"
-test="ffmpeg libfaketime"
+pack="dpkg-dev binutils"
+test="ffmpeg libfaketime systemd"
 case "${1:-}" in
 demo) packages="$build $run $camera" ;;
-test) packages="$build $run $camera $test" ;;
-*) echo "setup.sh: say demo or test" >&2; exit 64 ;;
+deb) packages="$build $pack" ;;
+test) packages="$build $run $camera $pack $test" ;;
+bench) packages="$build $run $camera ffmpeg gstreamer1.0-tools" ;;
+*) echo "setup.sh: say demo, deb, test or bench" >&2; exit 64 ;;
 esac
 
 fail() { echo "setup.sh: $1" >&2; exit "${2:-69}"; }

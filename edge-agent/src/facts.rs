@@ -42,6 +42,12 @@ pub enum Fact {
         /// There when its footer reached the disk.
         signed: Option<Signed>,
     },
+    /// A write or a flush of it failed: it is closed, and what it holds is to be read back before it is believed.
+    SegmentSuspect {
+        segment: SegmentId,
+        /// What the disk answered.
+        cause: String,
+    },
     /// An index record rests at `offset` of the segment's file: to be reported.
     IndexRecord {
         segment: SegmentId,
@@ -82,6 +88,7 @@ enum Object {
     Camera(Bytes),
     Gap(ObjectId),
     Anchor(Bytes, i64),
+    Suspect(SegmentId),
 }
 
 impl Object {
@@ -89,6 +96,7 @@ impl Object {
         match fact {
             Fact::Camera(state) => Some(Self::Camera(state.camera_id.clone())),
             Fact::Gap { object, .. } => Some(Self::Gap(*object)),
+            Fact::SegmentSuspect { segment, .. } => Some(Self::Suspect(*segment)),
             Fact::Anchor(anchor) => Some(Self::Anchor(anchor.boot_id.clone(), anchor.mono_us)),
             _ => None,
         }

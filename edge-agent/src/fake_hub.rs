@@ -50,7 +50,10 @@ pub struct Memory {
     pub deliveries_ended: usize,
     pub window_bytes: u64,
     pub renewals: usize,
-    pub used: bool,
+    /// The key that the token was used with.
+    pub used_with: Option<Vec<u8>>,
+    /// Answers of an enrolment that are lost on their way.
+    pub loses_answers: usize,
     /// Sessions to be turned away as unknown before one is let in.
     pub turns_away: usize,
     /// Ask for these as soon as a session is there.
@@ -316,8 +319,18 @@ impl Edge for FakeHub {
         if request.token_secret != self.secret {
             return Err(Status::permission_denied("this token is not known here"));
         }
-        if std::mem::replace(&mut self.memory.lock().unwrap().used, true) {
-            return Err(Status::permission_denied("this token was used already"));
+        let shown = CertificateSigningRequestParams::from_der(&request.csr.as_ref().into()).unwrap();
+        {
+            let mut memory = self.memory.lock().unwrap();
+            let shown = rcgen::PublicKeyData::der_bytes(&shown.public_key).to_vec();
+            // As a hub does: who shows the key that used it had no answer.
+            if *memory.used_with.get_or_insert_with(|| shown.clone()) != shown {
+                return Err(Status::permission_denied("this token was used already"));
+            }
+            if memory.loses_answers > 0 {
+                memory.loses_answers -= 1;
+                return Err(Status::unavailable("lost on its way"));
+            }
         }
         Ok(Response::new(EnrolResponse {
             edge_id: self.edge.into(),

@@ -30,7 +30,11 @@ pub struct Specimen {
 impl Specimen {
     /// Opened `start_s` seconds after [`NOON`] by a boot that is over.
     pub fn open(camera: CameraId, stream: Stream, run: RunId, start_s: i64, first_index: u64) -> Self {
-        let (id, boot) = (SegmentId::random(), BootId::random());
+        Self::begin(camera, stream, run, start_s, first_index, BootId::random())
+    }
+
+    fn begin(camera: CameraId, stream: Stream, run: RunId, start_s: i64, first_index: u64, boot: BootId) -> Self {
+        let id = SegmentId::random();
         let start_us = NOON + start_s * 1_000_000;
         let header = SegmentHeader {
             format: FORMAT,
@@ -66,6 +70,12 @@ impl Specimen {
             specimen.push(RecordKind::Init, init.encode_to_vec().into(), Bytes::from_static(b"init"));
         }
         specimen
+    }
+
+    /// The same, begun by another boot.
+    pub fn of_boot(self, boot: BootId) -> Self {
+        let start_s = (self.start_us - NOON) / 1_000_000;
+        Self::begin(self.camera, self.stream, self.run, start_s, self.first_index, boot)
     }
 
     fn push(&mut self, kind: RecordKind, header: Bytes, payload: Bytes) {

@@ -1,6 +1,6 @@
 //! The tasks of one camera: a reader for each stream, the analysis, the thread that writes.
 
-use crate::analyse::parent::Analyser;
+use crate::analyse::parent::{Analyser, Task};
 use crate::camera::board::Board;
 use crate::camera::connection::Refusals;
 use crate::camera::gap::KeptGaps;
@@ -14,7 +14,7 @@ use crate::media::{Address, Opener, SourceError};
 use crate::record::Recorder;
 use crate::record::home::Home;
 use crate::record::recorder::{Setting, Writing};
-use crate::record::segment::Signer;
+use crate::record::segment::{OwnDisk, Signer};
 use crate::record::store::Store;
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::CameraId;
@@ -106,11 +106,12 @@ impl Camera {
         let setting = Setting {
             camera: id,
             store: Store::new(deps.media_dir.clone(), deps.home.clone()),
+            disk: Arc::new(OwnDisk),
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
             identity: deps.identity,
             record_in_clear: deps.record_in_clear,
-            retention_days: deps.retention_days,
+            retention_days: config.days.map_or(deps.retention_days, |own| own.min(deps.retention_days)),
             signer: deps.signer.clone(),
             facts: deps.facts.clone(),
             full: deps.full.clone(),
@@ -119,8 +120,8 @@ impl Camera {
         let program = deps.analyser.clone().filter(|_| config.analyse);
         let (analyser, feed) = program
             .map(|program| {
-                let (recorder, facts) = (recorder.clone(), deps.facts.clone());
-                Analyser::new(program, id, config.ignore, recorder, facts, stamper.clone())
+                let (recorder, facts, stamper) = (recorder.clone(), deps.facts.clone(), stamper.clone());
+                Analyser::new(Task { program, camera: id, ignore: config.ignore, recorder, facts, stamper })
             })
             .unzip();
         let (for_main, for_sub) = match (feed, &config.sub) {

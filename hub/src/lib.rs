@@ -9,11 +9,13 @@
 pub mod access;
 pub mod catalog;
 pub mod config;
+pub mod coverage;
 pub mod federation;
 pub mod fleet;
 pub mod holds;
 pub mod hub;
 pub mod media;
+pub mod notify;
 pub mod register;
 pub mod retention;
 pub mod rpc;

@@ -5,6 +5,7 @@ use campanile_proto::time::SystemClock;
 use clap::{Parser, Subcommand};
 use hub::config::{self, Config, EXIT_BAD_CONFIG};
 use hub::hub::Addresses;
+use hub::notify::{self, systemd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -93,6 +94,7 @@ async fn run(config: Config) -> ExitCode {
         error!(%error, "signals cannot be watched");
         return ExitCode::FAILURE;
     }
+    tokio::spawn(notify::live());
     let started = hub::hub::run(config, Arc::new(SystemClock::new()), stop.clone(), ready);
     match started.await {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,7 +112,7 @@ fn ready(addresses: &Addresses) {
     if !addresses.web_fingerprint.is_empty() {
         println!("campanile-hub: web certificate SHA-256 {}", addresses.web_fingerprint);
     }
-    tell_systemd("READY=1");
+    systemd("READY=1");
 }
 
 /// The first signal stops in order, the second at once.
@@ -127,27 +129,11 @@ fn watch_signals(stop: CancellationToken) -> std::io::Result<()> {
                 std::process::exit(1);
             }
             asked = true;
-            tell_systemd("STOPPING=1");
+            systemd("STOPPING=1");
             stop.cancel();
         }
     });
     Ok(())
-}
-
-/// sd_notify(3): a datagram to the socket that systemd names; without one, nobody asked.
-fn tell_systemd(state: &str) {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let name = name.to_string_lossy();
-    let address = match name.strip_prefix('@') {
-        Some(hidden) => SocketAddr::from_abstract_name(hidden),
-        None => SocketAddr::from_pathname(&*name),
-    };
-    let sent = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
-    if let Err(error) = sent {
-        error!(%error, state, "systemd not told");
-    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,12 @@ pub fn kept_until(captured: WallTime, retention_days: u32) -> WallTime {
     WallTime::from_hour(captured.hour() + hours)
 }
 
+/// The oldest instant whose footage is still released at `now`.
+pub fn kept_since(now: WallTime, retention_days: u32) -> WallTime {
+    let hours = (i64::from(retention_days) * 24).min(MAX_RETENTION_HOURS);
+    WallTime::from_hour(now.hour() + 1 - hours)
+}
+
 /// Where a component gets the time: the machine, or a test.
 pub trait Clock: Send + Sync {
     fn utc(&self) -> WallTime;
@@ -168,6 +174,14 @@ mod tests {
             assert!(until - captured > (MAX_RETENTION_HOURS - 1) * MICROS_PER_HOUR);
         }
         assert_eq!(kept_until(last_of_hour, 30), kept_until(last_of_hour, 7));
+    }
+
+    #[test]
+    fn what_is_kept_since_an_instant_is_all_that_is_not_past_its_term() {
+        for now in [1_795_424_400_000_000, 1_795_424_400_000_001, 1_795_427_999_999_999].map(WallTime) {
+            let since = kept_since(now, 7);
+            assert!(kept_until(since, 7) > now && kept_until(since.plus_micros(-1), 7) <= now, "{now:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod camera_list;
 pub mod clips;
 pub mod demo;
 pub mod edge_box;
+pub mod packages;
 pub mod process;
 pub mod proof;
 pub mod rig;

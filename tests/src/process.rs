@@ -80,16 +80,41 @@ impl Process {
     /// The same by a wall clock that is off: `-90d`, or `@1970-01-01 00:00:00` (libfaketime); the monotonic clock
     /// is true.
     pub fn start_at(name: &str, arguments: &[&str], log: &Path, wall: Option<&str>) -> Result<Self> {
+        Self::start_with(name, arguments, log, |command| set_wall(command, wall))
+    }
+
+    /// The same with an environment of its own.
+    pub fn start_with(
+        name: &str,
+        arguments: &[&str],
+        log: &Path,
+        set_up: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
+        Self::spawn(name, &binary(name)?, arguments, log, set_up)
+    }
+
+    /// Starts a program of this machine, found on PATH.
+    pub fn start_other(name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::spawn(name, Path::new(name), arguments, log, |_| Ok(()))
+    }
+
+    fn spawn(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+        set_up: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
         let mut command = Command::new("setpriv");
-        set_wall(&mut command, wall)?;
+        set_up(&mut command)?;
         let child = command
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary(name)?)
+            .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share the log")?)
@@ -122,6 +147,10 @@ impl Process {
         bail!("{} ended with {status}; the end of {}:\n{}", self.name, self.log.display(), tail.join("\n"))
     }
 
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("cannot ask for the process")?.is_some())
+    }
+
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).context("a process id fits i32")?;
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal {}", self.name))
@@ -140,6 +169,11 @@ impl Process {
             return Ok(status);
         }
         self.signal(Signal::SIGTERM)?;
+        self.await_end()
+    }
+
+    /// The end of a process that was told to; SIGKILL and an error when it takes too long.
+    pub fn await_end(&mut self) -> Result<ExitStatus> {
         let ended = until(&format!("{} ends on SIGTERM", self.name), END_WITHIN, || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err("still running".to_owned()),

@@ -8,6 +8,7 @@ use campanile_tests::town::Town;
 use campanile_tests::until::until;
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 
 const SECOND: i64 = 1_000_000;
 /// Sending, arrival and the smoothing of the time line at the edges of an interval.
@@ -95,7 +96,8 @@ fn held_seconds_outlive_their_term_frame_for_frame_and_nothing_outlives_a_releas
     let held = main["seconds"]["held"].as_f64().context("some of it is held")?;
     ensure!((7.0..=14.0).contains(&held), "{shown}");
     for part in main["missing"].as_array().into_iter().flatten() {
-        ensure!(part["what"] == "never-recorded" && part["cause"] == "edge-off", "{shown}");
+        let named = part["cause"] == "edge-off" || part["cause"] == "connecting";
+        ensure!(part["what"] == "never-recorded" && named, "{shown}");
     }
 
     // What lies beside the hold, and within it before the kill, opens in the ordinary way: the control.
@@ -129,10 +131,15 @@ fn held_seconds_outlive_their_term_frame_for_frame_and_nothing_outlives_a_releas
     let files = town.json(&export)?;
     let names: Vec<&str> = files.iter().flat_map(flatten).filter_map(|file| file["file"].as_str()).collect();
     ensure!(names.len() == 2 && names[0].contains("-main-") && names[1].contains("-sub-"), "{names:?}");
-    // Its tail before the kill may be lost; what is there is what the camera sent, in order.
+    // Of two runs, whose scenes repeat: nothing in it that the camera did not send, and a player reads it to its end.
     let own = audit(&rig.simcam.log(&camera.key, "main"), Path::new(names[0]), from, to)?;
-    ensure!(own.found > 100 && own.foreign.is_empty() && own.out_of_order == 0, "{own:?}");
-    let entries = town.json(&["register", "list"])?;
+    ensure!(own.found > 60 && own.foreign.is_empty(), "{own:?}");
+    for name in &names {
+        let played = Command::new("ffmpeg").args(["-nostdin", "-v", "error", "-i", name, "-f", "null", "-"]).output();
+        let played = played.context("ffmpeg cannot be run")?;
+        ensure!(played.status.success(), "{name}: {}", String::from_utf8_lossy(&played.stderr));
+    }
+    let entries = town.json(&["register", "list", "--limit", "1000"])?;
     let of_hold = |act: &str| {
         let rows = entries.iter().flat_map(flatten);
         rows.filter(|entry| entry["hold"] == *hold && entry["act"] == *act).count()

@@ -1,7 +1,7 @@
 //! Processes killed at any moment, databases lost and restored, boxes cloned.
 
 use anyhow::{Context, Result, ensure};
-use campanile_tests::demo::{ARRIVES_WITHIN_US, micros_now, until_past};
+use campanile_tests::demo::{ARRIVES_WITHIN_US, micros_now, rfc3339, until_past};
 use campanile_tests::process::children;
 use campanile_tests::proof::{Audit, audit};
 use campanile_tests::rig::{
@@ -51,10 +51,44 @@ fn is_whole(rig: &Rig, town: &Town, camera: &Camera, from: i64, to: i64, name: &
     Ok(found)
 }
 
+/// What `campanile-hub coverage` says of [from, to): seconds recorded, and seconds missing by cause.
+fn coverage(town: &Town, camera: &Camera, from: i64, to: i64) -> Result<(f64, BTreeMap<String, f64>)> {
+    let (id, from, to) = (camera_id(town, &camera.name)?, rfc3339(from), rfc3339(to));
+    let answer = town.json(&["coverage", "--camera", &id, "--from", &from, "--to", &to])?;
+    let days = answer.first().and_then(|answer| answer["cameras"][0]["days"].as_array()).context("no days")?;
+    let (mut recorded, mut whole, mut missing) = (0.0, 0.0, BTreeMap::new());
+    for day in days {
+        recorded += day["recorded_seconds"].as_f64().context("no seconds")?;
+        whole += day["seconds"].as_f64().context("no seconds")?;
+        for gap in day["gaps"].as_array().context("no gaps")? {
+            let cause = gap["cause"].as_str().context("no cause")?.to_owned();
+            *missing.entry(cause).or_default() += (micros(&gap["end"])? - micros(&gap["start"])?) as f64 / 1e6;
+        }
+    }
+    let said = recorded + missing.values().sum::<f64>();
+    ensure!((said - whole).abs() < 0.001, "of {whole} s, {recorded} s were recorded and {missing:?} were not");
+    Ok((recorded, missing))
+}
+
+/// [from, to) was not recorded altogether, and all that is missing is so for one of `causes`.
+fn absence_is_named(town: &Town, camera: &Camera, from: i64, to: i64, causes: &[&str]) -> Result<()> {
+    until("the absence is named", SOON, || match coverage(town, camera, from, to) {
+        Ok((recorded, missing))
+            if recorded > 0.0
+                && !missing.is_empty()
+                && missing.keys().all(|cause| causes.contains(&cause.as_str())) =>
+        {
+            Ok(())
+        }
+        other => Err(format!("{other:?}")),
+    })
+}
+
 #[test]
 fn a_killed_box_comes_back_and_no_event_is_lost_or_doubled() -> Result<()> {
     let (camera, rig, mut town) = one_camera()?;
     let before = wait_for_events(&town, 1)?;
+    let killed = micros_now()?;
     town.boxes[0].kill()?;
     town.boxes[0].start()?;
     let restarted = micros_now()?;
@@ -66,7 +100,7 @@ fn a_killed_box_comes_back_and_no_event_is_lost_or_doubled() -> Result<()> {
     let (from, to) = play_newest(&town, &town, &camera_id(&town, &camera.name)?, 4, &file)?;
     let own = audit(&newest_client(&rig.simcam.log("uno", "main"))?, &file, from + SLACK_US, to - SLACK_US)?;
     ensure!(own.is_exact(), "{own:?}");
-    Ok(())
+    absence_is_named(&town, &camera, killed - 4_000_000, to, &["edge_off", "connecting"])
 }
 
 #[test]
@@ -117,6 +151,7 @@ fn a_killed_analysis_never_touches_recording_and_is_started_again() -> Result<()
 fn a_camera_that_comes_back_is_recorded_again_and_its_absence_named() -> Result<()> {
     let (camera, mut rig, town) = one_camera()?;
     wait_for_events(&town, 1)?;
+    let gone = micros_now()?;
     rig.simcam.process.kill()?;
     let condition = |is: fn(&str) -> bool| {
         until("the camera's condition", SOON, || match camera_row(&town, &camera.name) {
@@ -130,6 +165,9 @@ fn a_camera_that_comes_back_is_recorded_again_and_its_absence_named() -> Result<
     let back = micros_now()?;
     until_past(back + 5_000_000 + ARRIVES_WITHIN_US)?;
     is_whole(&rig, &town, &camera, back + 1_000_000, back + 5_000_000, "back.mp4")?;
+    absence_is_named(&town, &camera, gone - 2_000_000, back + 5_000_000, &["unreachable", "no_bytes"])?;
+    let whole = coverage(&town, &camera, back + 1_000_000, back + 5_000_000)?;
+    ensure!(whole.1.is_empty(), "{whole:?}");
     Ok(())
 }
 

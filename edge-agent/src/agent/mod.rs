@@ -160,6 +160,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
         told.cancelled().await;
         notify::systemd("STOPPING=1");
     });
+    let signs = tokio::spawn(notify::live());
     let outcome = lives(&parts).await;
     keep_time.abort();
     let now = parts.clock.instant(parts.timekeeper.belief().1);
@@ -175,6 +176,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
             None => tracing::error!("index not flushed in time"),
         }
     }
+    signs.abort();
     outcome
 }
 

@@ -4,6 +4,7 @@ use super::ending::Ending;
 use super::keep::keep;
 use super::taking::Taking;
 use super::{AgentError, Parts, cameras};
+use crate::config::{CameraConfig, Config};
 use crate::facts::{self, Fact, Facts, Lost};
 use crate::health::Health;
 use crate::identity::{CameraNames, Identity};
@@ -12,12 +13,14 @@ use crate::index::rescan::{self, ThisRun};
 use crate::keys::{KeySet, KeysWatch};
 use crate::media::stamp::Belief;
 use crate::record::home::Home;
-use crate::record::retain::Retain;
+use crate::record::retain::{CameraRule, Folder, Foreseen, Retain, Rules};
 use crate::supervise::{Dependencies, EdgeIdentity};
 use crate::uplink::{Standing, Uplink, Wishes};
 use campanile_proto::edge::v1::CameraState;
+use campanile_proto::ids::CameraId;
 use campanile_proto::kind::Chain;
 use campanile_proto::types::v1::Instant;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
@@ -46,20 +49,35 @@ pub(super) async fn live(parts: &Parts, identity: Option<Identity>, stop: Cancel
     let (keys, keys_watch) = watch::channel(load_keys(parts, identity.as_ref()));
     let (standing, standing_watch) = watch::channel(Standing::Connecting);
     let off_since = parts.off_since.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let names = CameraNames::load(&parts.folder, parts.config.cameras.iter().map(|camera| camera.name.as_str()))?;
     let mut living = Living {
-        cameras: start_cameras(parts, identity.as_ref(), &facts, keys_watch, off_since.clone(), &stop)?,
+        cameras: start_cameras(parts, identity.as_ref(), &names, &facts, keys_watch, off_since.clone(), &stop),
         telling: CancellationToken::new(),
         taker: None,
         services: JoinSet::new(),
         ends: CancellationToken::new(),
         standing: standing_watch,
     };
-    let index = stop.run_until_cancelled(parts.index()).await;
+    let folder = media_folder(parts, &names);
+    // A full disk may be what the index waits for.
+    let index = tokio::select! {
+        index = stop.run_until_cancelled(parts.index()) => index,
+        never = folder.keep_free() => match never {},
+    };
     if let Some(index) = &index {
         if let Err(error) = index.end_gaps(off_since, parts.clock.utc()).await {
             tracing::error!(error = %Chain(&error), "gaps of the last run are not ended");
         }
-        let beside = Beside { parts, index, run, rescan: Arc::new(Notify::new()), restarts: Arc::default() };
+        let beside = Beside {
+            parts,
+            index,
+            run,
+            rescan: Arc::new(Notify::new()),
+            restarts: Arc::default(),
+            camera_names: Arc::new(names.by_id()),
+            folder,
+            foreseen: watch::Sender::new(None),
+        };
         living.taker = Some(tokio::spawn(beside.taking(lost.clone()).run(received)));
         beside.attend(&mut living, &facts, lost);
         if let Some(identity) = identity {
@@ -79,6 +97,9 @@ struct Beside<'a> {
     run: ThisRun,
     rescan: Arc<Notify>,
     restarts: Arc<AtomicU64>,
+    camera_names: Arc<HashMap<CameraId, String>>,
+    folder: Folder,
+    foreseen: watch::Sender<Option<Foreseen>>,
 }
 
 impl Beside<'_> {
@@ -89,6 +110,7 @@ impl Beside<'_> {
             restarts: self.restarts.clone(),
             media_dir: self.parts.config.media_dir.clone(),
             run: self.run,
+            rescan: self.rescan.clone(),
             lost,
         }
     }
@@ -99,20 +121,10 @@ impl Beside<'_> {
         let (index, media_dir, run) = (self.index.clone(), parts.config.media_dir.clone(), self.run);
         let rescan = self.rescan.clone();
         keep(services, "walk", ends, move || walk(index.clone(), media_dir.clone(), run, rescan.clone(), lost.clone()));
-        let (home, rescan, stop) =
-            (Home::new(&parts.config.state_dir, &parts.config.media_dir), self.rescan.clone(), ends.clone());
-        let watched = home.clone();
-        keep(services, "disk", ends, move || watched.clone().watch(rescan.clone(), stop.clone()));
-        let retain = Retain {
-            home,
-            index: self.index.clone(),
-            timekeeper: parts.timekeeper.clone(),
-            media_dir: parts.config.media_dir.clone(),
-            days: parts.config.retention.days,
-            max_bytes: parts.config.retention.max_bytes,
-            wishes: parts.wishes.subscribe(),
-            full: parts.full.clone(),
-        };
+        let (home, rescan, stop) = (self.folder.home.clone(), self.rescan.clone(), ends.clone());
+        keep(services, "disk", ends, move || home.clone().watch(rescan.clone(), stop.clone()));
+        let (folder, foreseen) = (self.folder.clone(), self.foreseen.clone());
+        let retain = Retain { folder, index: self.index.clone(), foreseen };
         let stop = ends.clone();
         keep(services, "retention", ends, move || retain.clone().run(stop.clone()));
         let (timekeeper, facts) = (parts.timekeeper.clone(), facts.clone());
@@ -139,6 +151,8 @@ impl Beside<'_> {
             timekeeper: parts.timekeeper.clone(),
             media_dir: parts.config.media_dir.clone(),
             analyse_restarts: self.restarts.clone(),
+            camera_names: self.camera_names.clone(),
+            foreseen: self.foreseen.subscribe(),
         };
         let stop = ends.clone();
         keep(services, "health", ends, move || health.clone().run(stop.clone()));
@@ -203,6 +217,28 @@ impl Living {
     }
 }
 
+fn media_folder(parts: &Parts, names: &CameraNames) -> Folder {
+    Folder {
+        home: Home::new(&parts.config.state_dir, &parts.config.media_dir),
+        media_dir: parts.config.media_dir.clone(),
+        timekeeper: parts.timekeeper.clone(),
+        rules: rules(&parts.config, names),
+        wishes: parts.wishes.subscribe(),
+        full: parts.full.clone(),
+        unnoted: Arc::default(),
+    }
+}
+
+/// What each camera may keep, by its id.
+fn rules(config: &Config, names: &CameraNames) -> Rules {
+    let of_camera = |camera: &CameraConfig| {
+        let rule = CameraRule { days: camera.days, max_bytes: camera.max_bytes };
+        names.id(&camera.name).filter(|_| rule != CameraRule::default()).map(|id| (id, rule))
+    };
+    let cameras = config.cameras.iter().filter_map(of_camera).collect();
+    Rules { days: config.retention.days, max_bytes: config.retention.max_bytes, cameras }
+}
+
 fn load_keys(parts: &Parts, identity: Option<&Identity>) -> Option<Arc<KeySet>> {
     match parts.folder.load_keys(identity?) {
         Ok(keys) => Some(keys),
@@ -216,13 +252,13 @@ fn load_keys(parts: &Parts, identity: Option<&Identity>) -> Option<Arc<KeySet>> 
 fn start_cameras(
     parts: &Parts,
     identity: Option<&Identity>,
+    names: &CameraNames,
     facts: &Facts,
     keys: KeysWatch,
     off_since: Option<Instant>,
     stop: &CancellationToken,
-) -> Result<JoinSet<()>, AgentError> {
+) -> JoinSet<()> {
     let config = &parts.config;
-    let names = CameraNames::load(&parts.folder, config.cameras.iter().map(|camera| camera.name.as_str()))?;
     let timekeeper = parts.timekeeper.clone();
     let dependencies = Dependencies {
         clock: parts.clock.clone(),
@@ -250,7 +286,7 @@ fn start_cameras(
         let state = CameraState { camera_id: id.into(), name, removed: true, ..CameraState::default() };
         facts.tell(Fact::Camera(state));
     }
-    Ok(tasks)
+    tasks
 }
 
 /// Walks the media folder at the start, and whenever there is a reason.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Facts are gathered this long into one durable step.
 const GATHER: Duration = Duration::from_millis(150);
@@ -28,6 +28,8 @@ pub(super) struct Taking {
     pub restarts: Arc<AtomicU64>,
     pub media_dir: PathBuf,
     pub run: ThisRun,
+    /// Told when a segment is to be read back.
+    pub rescan: Arc<Notify>,
     pub lost: Arc<Lost>,
 }
 
@@ -70,7 +72,11 @@ impl Taking {
         let restarts = facts.iter().filter(|fact| matches!(fact, Fact::AnalyseRestarted(_))).count();
         self.restarts.fetch_add(restarts as u64, Ordering::Relaxed);
         let closed: Vec<SegmentId> = facts.iter().filter_map(closed_segment).collect();
+        let suspect = facts.iter().any(|fact| matches!(fact, Fact::SegmentSuspect { .. }));
         self.write_down(facts).await;
+        if suspect {
+            self.rescan.notify_one();
+        }
         for segment in closed {
             if let Err(error) = rescan::settle(&self.index, segment, &self.media_dir, self.run).await {
                 tracing::error!(error = %Chain(&error), "closed index segment not settled");

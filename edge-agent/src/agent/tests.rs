@@ -5,7 +5,10 @@ use crate::config::{Config, Retention};
 use crate::fake_hub::FakeHub;
 use crate::identity::{IdentityFolder, Token, enrol};
 use crate::index::Index;
+use crate::specimen::Specimen;
+use campanile_proto::ids::{CameraId, RunId};
 use campanile_proto::time::{SystemClock, WallTime};
+use campanile_proto::types::v1::Stream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +46,21 @@ async fn an_index_that_cannot_be_opened_does_not_end_the_agent_and_is_tried_agai
     assert!(!running.is_finished());
     std::fs::remove_dir(&path).unwrap();
     until("the index is opened after all", || path.is_file()).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_before_the_index_can_be_opened_is_freed_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.retention.max_bytes = Some(0);
+    std::fs::create_dir_all(config.state_dir.join("index.sqlite")).unwrap();
+    let old = Specimen::open(CameraId::from_u128(1), Stream::Main, RunId::random(), -86_400, 0).fragments(3, 3);
+    let path = old.close().write(&config.media_dir);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(super::run(config, Arc::new(SystemClock::new()), stop.clone()));
+    until("the oldest footage makes place", || !path.exists()).await;
     stop.cancel();
     running.await.unwrap().unwrap();
 }

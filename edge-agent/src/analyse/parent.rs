@@ -68,14 +68,20 @@ pub struct Feed {
     pending: Option<Arc<StreamFormat>>,
 }
 
+/// What is looked for, where, and who is told.
+pub struct Task {
+    /// This binary, which knows the command `analyse`.
+    pub program: PathBuf,
+    pub camera: CameraId,
+    pub ignore: CellSet,
+    pub recorder: Recorder,
+    pub facts: Facts,
+    pub stamper: Stamper,
+}
+
 /// Looks for motion in one stream of one camera.
 pub struct Analyser {
-    program: PathBuf,
-    camera: CameraId,
-    ignore: CellSet,
-    recorder: Recorder,
-    facts: Facts,
-    stamper: Stamper,
+    task: Task,
     work: mpsc::Receiver<Work>,
     waiting: Arc<Budget>,
 }
@@ -124,19 +130,11 @@ impl Feed {
 }
 
 impl Analyser {
-    /// `program` is this binary, which knows the command `analyse`.
-    pub fn new(
-        program: PathBuf,
-        camera: CameraId,
-        ignore: CellSet,
-        recorder: Recorder,
-        facts: Facts,
-        stamper: Stamper,
-    ) -> (Self, Feed) {
+    pub fn new(task: Task) -> (Self, Feed) {
         let (sender, work) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Budget::new(QUEUE_BYTES));
         let feed = Feed { work: sender, waiting: waiting.clone(), needs_key: true, pending: None };
-        (Self { program, camera, ignore, recorder, facts, stamper, work, waiting }, feed)
+        (Self { task, work, waiting }, feed)
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -150,8 +148,8 @@ impl Analyser {
                 Over::NewFormat(new) => format = Some(new),
                 over @ (Over::Died | Over::Hangs) => {
                     let what = if matches!(over, Over::Hangs) { "it took nothing for 10 s" } else { "it ended" };
-                    tracing::warn!(camera = %self.camera, reason = what, "analysis starts again");
-                    self.facts.tell(Fact::AnalyseRestarted(self.camera));
+                    tracing::warn!(camera = %self.task.camera, reason = what, "analysis starts again");
+                    self.task.facts.tell(Fact::AnalyseRestarted(self.task.camera));
                     if started.elapsed() > LONGEST_REST {
                         rest = FIRST_REST;
                     }
@@ -189,15 +187,16 @@ impl Analyser {
         let (mut child, socket) = match self.spawn() {
             Ok(spawned) => spawned,
             Err(error) => {
-                tracing::error!(camera = %self.camera, %error, "analysis cannot be started");
+                tracing::error!(camera = %self.task.camera, %error, "analysis cannot be started");
                 return Over::Died;
             }
         };
         let (from_child, mut to_child) = socket.into_split();
-        let listener = Listener::new(self.camera, self.recorder.clone(), self.stamper.clone());
+        let listener = Listener::new(self.task.camera, self.task.recorder.clone(), self.task.stamper.clone());
         let listening: JoinHandle<()> = tokio::spawn(listener.run(from_child));
         let last_words = tokio::spawn(last_words(child.stderr.take()));
-        let begin = Frame::Begin { camera: self.camera, ignore: self.ignore, format: format.as_ref().clone() };
+        let begin =
+            Frame::Begin { camera: self.task.camera, ignore: self.task.ignore, format: format.as_ref().clone() };
         let feeding = async {
             match write(&mut to_child, &begin).await {
                 Ok(()) => self.feed(&mut to_child).await,
@@ -213,12 +212,12 @@ impl Analyser {
         let ended = part(&mut child, farewell).await;
         if let (Over::Died, Some(status)) = (&over, ended) {
             let said = tokio::time::timeout(GONE, last_words).await.ok().and_then(Result::ok).unwrap_or_default();
-            tracing::warn!(camera = %self.camera, %status, said, "the analysing child ended");
+            tracing::warn!(camera = %self.task.camera, %status, said, "the analysing child ended");
         }
         let abort = listening.abort_handle();
         match tokio::time::timeout(GONE, listening).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(camera = %self.camera, %error, "what analysis found was not taken"),
+            Ok(Err(error)) => tracing::error!(camera = %self.task.camera, %error, "what analysis found was not taken"),
             Err(_) => abort.abort(),
         }
         over
@@ -256,7 +255,7 @@ impl Analyser {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let kept = ENVIRONMENT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        let child = Command::new(&self.program)
+        let child = Command::new(&self.task.program)
             .arg("analyse")
             .env_clear()
             .envs(kept)

@@ -14,23 +14,14 @@ const FOLLOWS_US: i64 = 2_000_000;
 pub struct KeptGaps(Arc<Mutex<HashMap<(CameraId, i32), Arc<tokio::sync::Mutex<Gaps>>>>>);
 
 impl KeptGaps {
-    /// Of this stream, as soon as no other reader has them; and whether an earlier one had.
-    pub async fn of(
-        &self,
-        camera: CameraId,
-        stream: Stream,
-        now: Instant,
-    ) -> (tokio::sync::OwnedMutexGuard<Gaps>, bool) {
-        let mut again = true;
+    /// Of this stream, as soon as no other reader has them.
+    pub async fn of(&self, camera: CameraId, stream: Stream, now: Instant) -> tokio::sync::OwnedMutexGuard<Gaps> {
         let gaps = {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = || {
-                again = false;
-                Arc::new(tokio::sync::Mutex::new(Gaps::new(camera, stream, now)))
-            };
+            let first = || Arc::new(tokio::sync::Mutex::new(Gaps::new(camera, stream, now)));
             kept.entry((camera, stream.into())).or_insert_with(first).clone()
         };
-        (gaps.lock_owned().await, again)
+        gaps.lock_owned().await
     }
 }
 
@@ -67,8 +58,9 @@ impl Gaps {
         Some((object, gap))
     }
 
-    /// A reader begins where another died: nothing was recorded since, whatever kept it from that before.
-    pub fn resumed(&mut self, now: &Instant) -> Option<(ObjectId, Gap)> {
+    /// A reader begins, perhaps where another died: nothing is recorded until it connects, whatever kept the other
+    /// from that before.
+    pub fn begun(&mut self, now: &Instant) -> Option<(ObjectId, Gap)> {
         if self.open.is_some() { None } else { self.missing(now, CameraCondition::Connecting) }
     }
 

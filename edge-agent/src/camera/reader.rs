@@ -24,9 +24,8 @@ use tokio_util::sync::CancellationToken;
 const WATCHDOG: Duration = Duration::from_secs(5);
 /// The first picture waits for a connection and for a key frame.
 const FIRST_PICTURE: Duration = Duration::from_secs(20);
-/// A fragment is closed when nothing followed for this long, so that a stall keeps little from the disk.
-const STALL_US: i64 = 1_500_000;
-const TICK: Duration = Duration::from_millis(500);
+/// How soon a stall is noticed.
+const TICK: Duration = Duration::from_millis(250);
 /// For the last fragments and the footer of a run.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -93,13 +92,11 @@ struct Run {
 
 impl Reader {
     pub async fn run(mut self, stop: CancellationToken) {
-        let (mut gaps, again) = self.gaps.of(self.camera, self.stream, self.stamper.now()).await;
+        let mut gaps = self.gaps.of(self.camera, self.stream, self.stamper.now()).await;
         let mut connection = Connection::default();
         self.say(CameraCondition::Connecting, "");
         self.tell_off(&gaps).await;
-        if again {
-            self.gap(gaps.resumed(&self.stamper.now()));
-        }
+        self.gap(gaps.begun(&self.stamper.now()));
         while self.await_keys(&mut gaps, &stop).await {
             let opened = tokio::select! {
                 () = stop.cancelled() => break,
@@ -243,6 +240,7 @@ impl Reader {
                 self.say(trouble.condition, &trouble.sentence);
                 self.gap(gaps.missing(&self.stamper.now(), trouble.condition));
             }
+            Outcome::Doubtful { start, end, condition } => self.gap(Some(gaps.between(start, end, condition))),
             Outcome::Begins { .. } | Outcome::Closed => {}
         }
     }
@@ -285,7 +283,7 @@ impl Reader {
     fn flush_stalled(&mut self, run: &mut Option<Run>, gaps: &mut Gaps) {
         let now = self.stamper.clock.mono().0;
         let Some(run) = run else { return };
-        if run.fragmenter.last_arrival().is_some_and(|last| now - last.mono_us > STALL_US)
+        if run.fragmenter.is_stalled(now)
             && let Some(fragment) = run.fragmenter.flush()
         {
             self.store(run, fragment, gaps);

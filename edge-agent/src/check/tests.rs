@@ -127,3 +127,19 @@ fn an_own_clock_that_is_wrong_accuses_no_camera() {
     assert_eq!(to_change(&report).len(), 1, "{report}");
     assert!(report.to_string().contains("camera clock 11 days ahead"), "{report}");
 }
+
+#[test]
+fn a_camera_that_its_own_bound_keeps_short_is_named_with_the_key_to_change() {
+    let looks = || vec![(0, Stream::Main, Ok(seen())), (0, Stream::Sub, Ok(seen()))];
+    let bounded = |keys: &str| {
+        let config = Config::parse(&format!("{CONFIG}{keys}"), Path::new("edge.toml")).unwrap();
+        verdict(&config, &standing(), Some(&disk()), &looks())
+    };
+    let short = bounded("\nmax_bytes = 34560000000\n");
+    assert!((short.days_expected.unwrap() - 2.0).abs() < 0.01);
+    let [finding] = to_change(&short)[..] else { panic!("{short}") };
+    assert!(finding.says.starts_with("porta: 2.0 days at 17.3 GB a day; 7 are configured"), "{finding:?}");
+    assert!(finding.change.as_ref().unwrap().contains("camera[0].max_bytes 121.0 GB"), "{finding:?}");
+    let agreed = bounded("\nmax_bytes = 34560000000\ndays = 2\n");
+    assert!(agreed.well && agreed.days_configured == 2, "{agreed}");
+}

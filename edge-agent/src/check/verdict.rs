@@ -7,7 +7,7 @@ use super::report::{Finding, Report, StreamMeasured};
 use super::standing::{Enrolment, Standing};
 use crate::config::{CameraConfig, Config, Transport};
 use crate::media::{Codec, SourceError};
-use crate::record::forecast::days_kept;
+use crate::record::forecast::{Forecast, Growth, forecast};
 use crate::record::store::stream_name;
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::types::v1::{Stream, TimeSource};
@@ -36,21 +36,19 @@ pub(super) fn verdict(config: &Config, standing: &Standing, disk: Option<&DiskSe
     if looks.is_empty() {
         findings.push(Finding::amiss("cameras", "none is configured", "add a [[camera]] block for each"));
     }
-    let answered = looks.iter().filter_map(|(_, _, seen)| seen.as_ref().ok());
-    let bits_per_second: f64 = answered.filter_map(|seen| seen.bits_per_second).sum();
+    let growths: Vec<Growth> = (0..config.cameras.len()).map(|at| growth(at, config, looks)).collect();
     let silent = looks.iter().filter(|(_, _, seen)| seen.is_err()).count();
     let room = disk.map_or(0, |disk| disk.room_bytes);
     let room = config.retention.max_bytes.map_or(room, |max| max.min(room));
-    let bytes_per_day = bits_per_second / 8.0 * SECONDS_PER_DAY;
-    let days_expected = disk.and_then(|_| days_kept(room, bytes_per_day));
-    findings.extend(days_expected.map(|days| storage(days, config, bytes_per_day, silent)));
+    let foreseen = disk.and_then(|_| forecast(room, &growths));
+    findings.extend(foreseen.map(|foreseen| storage(&foreseen, config, &growths, silent)));
     Report {
         name: config.name.clone(),
         well: findings.iter().all(|finding| finding.change.is_none()),
         findings,
         streams,
-        days_expected,
-        days_configured: config.retention.days,
+        days_expected: foreseen.map(|foreseen| foreseen.days),
+        days_configured: foreseen.map_or(config.retention.days, |foreseen| foreseen.agreed),
         disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
         disk_room_bytes: room,
     }
@@ -236,19 +234,41 @@ fn measured(camera: &CameraConfig, stream: Stream, seen: &Result<Seen, SourceErr
     }
 }
 
-fn storage(days: f64, config: &Config, bytes_per_day: f64, silent: usize) -> Finding {
-    let configured = config.retention.days;
+/// What the streams of a camera took that answered.
+fn growth(at: usize, config: &Config, looks: &Looks) -> Growth {
+    let its = looks.iter().filter(|(of, ..)| *of == at).filter_map(|(_, _, seen)| seen.as_ref().ok());
+    let bits_per_second: f64 = its.filter_map(|seen| seen.bits_per_second).sum();
+    let camera = &config.cameras[at];
+    Growth {
+        bytes_per_day: bits_per_second / 8.0 * SECONDS_PER_DAY,
+        max_bytes: camera.max_bytes,
+        days: camera.days.unwrap_or(config.retention.days),
+    }
+}
+
+fn storage(foreseen: &Forecast, config: &Config, growths: &[Growth], silent: usize) -> Finding {
+    let (days, configured) = (foreseen.days, foreseen.agreed);
+    let (whose, bytes_per_day) = match foreseen.bound_of {
+        Some(at) => (format!("{}: ", config.cameras[at].name), growths[at].bytes_per_day),
+        None => (String::new(), growths.iter().map(|growth| growth.bytes_per_day).sum()),
+    };
     let streams = match silent {
         0 => String::new(),
         1 => ", without 1 stream that does not answer".into(),
         count => format!(", without {count} streams that do not answer"),
     };
-    let says = format!("{days:.1} days at {} a day{streams}; {configured} are configured", gigabytes(bytes_per_day));
-    if days >= f64::from(configured) {
+    let says =
+        format!("{whose}{days:.1} days at {} a day{streams}; {configured} are configured", gigabytes(bytes_per_day));
+    if !foreseen.is_short() {
         return Finding::well("storage", says);
     }
     let needed = gigabytes(bytes_per_day * f64::from(configured));
-    let change = format!("give recordings {needed}, lower the cameras' bit rates, or agree on fewer retention.days");
+    let change = match foreseen.bound_of {
+        Some(at) => {
+            format!("give camera[{at}].max_bytes {needed}, lower its bit rate, or agree on fewer camera[{at}].days")
+        }
+        None => format!("give recordings {needed}, lower the cameras' bit rates, or agree on fewer retention.days"),
+    };
     Finding::amiss("storage", says, change)
 }
 

@@ -16,6 +16,8 @@ const MAX_POLYGONS: usize = 16;
 const MAX_POINTS: usize = 64;
 /// Its first line counts; more is no password.
 const MAX_PASSWORD_FILE: u64 = 4096;
+/// Less is a camera's newest segment.
+const LEAST_BYTES: u64 = 1 << 30;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +61,8 @@ struct RawCamera {
     transport: Transport,
     #[serde(default = "yes")]
     analyse: bool,
+    days: Option<u32>,
+    max_bytes: Option<u64>,
     #[serde(default)]
     ignore: Vec<Vec<(f64, f64)>>,
 }
@@ -90,6 +94,19 @@ impl Problems {
         self.0.push(Problem { key: key.into(), problem: problem.into(), remedy: remedy.into() });
     }
 
+    fn days(&mut self, key: String, days: u32) {
+        if !(1..=7).contains(&days) {
+            let remedy = "choose 1 to 7: urban security footage is kept seven days at most (art. 6 D.L. 11/2009)";
+            self.add(key, format!("is {days}"), remedy);
+        }
+    }
+
+    fn max_bytes(&mut self, key: String, max_bytes: Option<u64>) {
+        if max_bytes.is_some_and(|bytes| bytes < LEAST_BYTES) {
+            self.add(key, "is less than 1 GiB", format!("give at least {LEAST_BYTES}, or leave it out"));
+        }
+    }
+
     fn text(&mut self, key: String, text: &str, required: bool) {
         if required && text.trim().is_empty() {
             self.add(key, "is empty", "give it a name people recognise");
@@ -119,16 +136,8 @@ impl RawConfig {
                 problems.add(key, "is empty", "name a folder, such as \"/var/lib/campanile\"");
             }
         }
-        if !(1..=7).contains(&self.retention.days) {
-            problems.add(
-                "retention.days",
-                format!("is {}", self.retention.days),
-                "choose 1 to 7: urban security footage is kept seven days at most (art. 6 D.L. 11/2009)",
-            );
-        }
-        if self.retention.max_bytes.is_some_and(|bytes| bytes < 1 << 30) {
-            problems.add("retention.max_bytes", "is less than 1 GiB", "give at least 1073741824, or leave it out");
-        }
+        problems.days("retention.days".into(), self.retention.days);
+        problems.max_bytes("retention.max_bytes".into(), self.retention.max_bytes);
         if self.camera.len() > MAX_CAMERAS {
             problems.add(
                 "camera",
@@ -136,7 +145,7 @@ impl RawConfig {
                 format!("a box takes at most {MAX_CAMERAS}: share them among several boxes"),
             );
         }
-        let cameras = check_cameras(self.camera, base, &mut problems);
+        let cameras = check_cameras(self.camera, &self.retention, base, &mut problems);
         if !problems.0.is_empty() {
             return Err(problems.0);
         }
@@ -151,16 +160,39 @@ impl RawConfig {
     }
 }
 
-fn check_cameras(raw: Vec<RawCamera>, base: &Path, problems: &mut Problems) -> Vec<CameraConfig> {
+fn check_cameras(
+    raw: Vec<RawCamera>,
+    retention: &RawRetention,
+    base: &Path,
+    problems: &mut Problems,
+) -> Vec<CameraConfig> {
     let mut cameras: Vec<CameraConfig> = Vec::with_capacity(raw.len());
     for (index, camera) in raw.into_iter().enumerate() {
         let key = |field: &str| format!("camera[{index}].{field}");
         if cameras.iter().any(|other| other.name == camera.name) {
             problems.add(key("name"), format!("\"{}\" is used twice", camera.name), "give each camera its own name");
         }
+        check_retention(&camera, retention, problems, &key);
         cameras.push(check_camera(camera, base, problems, &key));
     }
     cameras
+}
+
+/// A camera's rule is within the box's.
+fn check_retention(raw: &RawCamera, of_box: &RawRetention, problems: &mut Problems, key: &dyn Fn(&str) -> String) {
+    match raw.days {
+        Some(days) if (1..=7).contains(&days) && days > of_box.days => {
+            let problem = format!("is {days}, and retention.days {}", of_box.days);
+            problems.add(
+                key("days"),
+                problem,
+                "a camera's days shorten the box's: raise retention.days, or lower these",
+            );
+        }
+        Some(days) => problems.days(key("days"), days),
+        None => {}
+    }
+    problems.max_bytes(key("max_bytes"), raw.max_bytes);
 }
 
 fn check_camera(raw: RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(&str) -> String) -> CameraConfig {
@@ -204,6 +236,8 @@ fn check_camera(raw: RawCamera, base: &Path, problems: &mut Problems, key: &dyn 
         password,
         transport: raw.transport,
         analyse: raw.analyse,
+        days: raw.days,
+        max_bytes: raw.max_bytes,
         ignore,
     }
 }
@@ -254,7 +288,7 @@ fn password(raw: &RawCamera, base: &Path, problems: &mut Problems, key: &dyn Fn(
 }
 
 /// The file's first line; refused when anybody beyond its owner and group can open it. A service reads its secrets as
-/// a group of its own (`root:campanile 0640`).
+/// a group of its own (`root:campanile-edge 0640`).
 fn read_password(path: &Path) -> Result<String, (String, &'static str)> {
     let read = |error: std::io::Error| (format!("cannot be read: {error}"), "make it readable to this user, mode 0600");
     let mut file = std::fs::File::open(path).map_err(read)?;

@@ -64,6 +64,10 @@ pub struct CameraConfig {
     pub transport: Transport,
     /// Look for motion.
     pub analyse: bool,
+    /// Whole days, 1 to `retention.days`; none: these.
+    pub days: Option<u32>,
+    /// Its oldest segments go first beyond this, all its streams together; none: only the box's bound counts.
+    pub max_bytes: Option<u64>,
     /// Cells where motion is not looked for: a clock burnt into the picture, a flag, a tree.
     pub ignore: CellSet,
 }

@@ -61,6 +61,8 @@ const CAMERA: &[Key] = &[
     optional("password_env", Kind::Text, "password_env = \"PIAZZA_NORD_PASSWORD\""),
     optional("transport", Kind::Choice(&["tcp", "udp"]), "transport = \"tcp\""),
     optional("analyse", Kind::Flag, "analyse = true"),
+    optional("days", Kind::Whole, "days = 7"),
+    optional("max_bytes", Kind::Whole, "max_bytes = 60000000000"),
     optional("ignore", Kind::Areas, "ignore = [[[0.0, 0.0], [0.2, 0.0], [0.2, 0.05]]]"),
 ];
 

@@ -3,7 +3,7 @@
 use super::IdentityError;
 use super::store::{IdentityFolder, replace_file};
 use campanile_proto::ids::CameraId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Camera ids by the name in `edge.toml`; a name that is gone keeps its id for when it comes back.
 #[derive(Debug, Default)]
@@ -35,6 +35,11 @@ impl CameraNames {
         let present: std::collections::BTreeSet<&str> = names.collect();
         let gone = self.0.iter().filter(|(name, _)| !present.contains(name.as_str()));
         gone.map(|(name, id)| (name.clone(), *id)).collect()
+    }
+
+    /// Those that are gone included.
+    pub fn by_id(&self) -> HashMap<CameraId, String> {
+        self.0.iter().map(|(name, id)| (*id, name.clone())).collect()
     }
 
     pub fn id(&self, name: &str) -> Option<CameraId> {

@@ -17,7 +17,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_NAME: usize = 200;
 
 /// Spends the token and keeps what the hub answers, if all of it can be believed. `replace` gives an enrolled
-/// box a new identity.
+/// box a new identity. Tried again after an answer that was lost, it is the same box to the hub: a token that was used
+/// is good for the key it was used with.
 pub async fn enrol(
     folder: &IdentityFolder,
     token: &Token,
@@ -28,7 +29,7 @@ pub async fn enrol(
     if !replace && let Some(old) = folder.load()? {
         return Err(IdentityError::AlreadyEnrolled { edge: old.edge.to_string(), organisation: old.organisation_name });
     }
-    let key = KeyPair::generate().map_err(IdentityError::MakeKey)?;
+    let key = folder.key_for(token)?;
     let csr = certificate_request(&key, name)?;
     let channel = connect(&token.hub, token.pin, None, now).await?;
     let request = EnrolRequest { token_secret: token.secret().to_owned(), csr: csr.into(), name: name.to_owned() };

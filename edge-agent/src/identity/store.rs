@@ -1,9 +1,10 @@
 //! The identity folder, `state_dir/identity`, 0700:
 //! `key.pem` 0600 · `certificate.der` · `authority.der` · `keys.bin` (SignedKeys) · `enrolment.json`, written
-//! last: without it the folder holds no identity. A new identity is made in a folder beside it that takes its place
+//! last: without it the folder holds no identity. Until then `enrolling-<hash of the token>.pem`, the key that the
+//! token is spent with. A new identity is made in a folder beside it that takes its place
 //! as a whole: a key is never found with another one's certificate.
 
-use super::{HubAddresses, IdentityError, SpkiPin};
+use super::{HubAddresses, IdentityError, SpkiPin, Token};
 use crate::keys::KeySet;
 use crate::record::segment::Signer;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use prost::Message;
 use rcgen::{KeyPair, SigningKey};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,6 +26,8 @@ use std::sync::Arc;
 /// Extensions of the folder that takes the identity's place, and of the one that left it.
 const NEW: &str = "new";
 const OLD: &str = "old";
+/// Before the key of an enrolment that is not over.
+const ENROLLING: &str = "enrolling-";
 
 /// An enrolled box.
 #[derive(Clone)]
@@ -135,7 +139,9 @@ impl IdentityFolder {
     /// the cameras' ids, stays.
     pub(super) fn store(&self, identity: &Identity, keys: &SignedKeys) -> Result<(), IdentityError> {
         if !self.file("enrolment.json").exists() {
-            return self.fill(identity, keys);
+            self.fill(identity, keys)?;
+            // It is key.pem now.
+            return self.forget_enrolling();
         }
         let fresh = Self(self.0.with_extension(NEW));
         let old = self.0.with_extension(OLD);
@@ -159,6 +165,31 @@ impl IdentityFolder {
             step(parent, File::open(parent).and_then(|parent| parent.sync_all()))?;
         }
         step(&old, std::fs::remove_dir_all(&old))
+    }
+
+    /// The key to spend this token with, on disk before the hub sees it and the same however often it is tried. Another
+    /// token's is forgotten: a key is one box's.
+    pub(super) fn key_for(&self, token: &Token) -> Result<KeyPair, IdentityError> {
+        let name = format!("{ENROLLING}{}.pem", hex::encode(&Sha256::digest(token.secret())[..8]));
+        let known = std::fs::read_to_string(self.file(&name)).ok();
+        if let Some(key) = known.and_then(|pem| KeyPair::from_pem(&pem).ok()) {
+            return Ok(key);
+        }
+        self.forget_enrolling()?;
+        let key = KeyPair::generate().map_err(IdentityError::MakeKey)?;
+        self.write(&name, key.serialize_pem().as_bytes())?;
+        Ok(key)
+    }
+
+    fn forget_enrolling(&self) -> Result<(), IdentityError> {
+        let read = |source| IdentityError::Read { path: self.0.clone(), source };
+        for entry in std::fs::read_dir(&self.0).map_err(read)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(ENROLLING) {
+                let path = entry.path();
+                std::fs::remove_file(&path).map_err(|source| IdentityError::Write { path, source })?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a whole identity; the file that makes it valid comes last.

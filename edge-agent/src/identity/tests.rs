@@ -50,6 +50,38 @@ async fn a_wrong_or_used_token_is_refused_with_the_hubs_sentence() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_lost_does_not_strand_the_token() {
+    let hub = FakeHub::start().await;
+    hub.memory.lock().unwrap().loses_answers = 1;
+    let (state, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(enrolled(&hub, state.path()).await.unwrap_err().kind(), Kind::Unavailable);
+    let keys = || {
+        let entries = std::fs::read_dir(state.path().join("identity")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_string_lossy().ends_with(".pem")).collect::<Vec<_>>()
+    };
+    assert_eq!(keys().len(), 1, "{:?}", keys());
+    assert_eq!(std::fs::metadata(&keys()[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!keys()[0].to_string_lossy().contains(&hub.secret[..16]), "the name tells nothing of the token");
+    let used = enrolled(&hub, elsewhere.path()).await.unwrap_err();
+    assert!(used.to_string().contains("used already"), "another box with the same token: {used}");
+    let made = enrolled(&hub, state.path()).await.unwrap();
+    enrol::check_certificate(&made.certificate, &made.authority, &made.key).unwrap();
+    assert_eq!(keys(), [state.path().join("identity/key.pem")], "what was kept for the enrolment is gone");
+}
+
+#[tokio::test]
+async fn every_token_is_spent_with_a_key_of_its_own() {
+    let first = FakeHub::start().await;
+    let second = FakeHub::start_with(|hub| hub.secret = "6f".repeat(32)).await;
+    let state = tempfile::tempdir().unwrap();
+    first.memory.lock().unwrap().loses_answers = 1;
+    enrolled(&first, state.path()).await.unwrap_err();
+    enrolled(&second, state.path()).await.unwrap();
+    let key = |hub: &FakeHub| hub.memory.lock().unwrap().used_with.clone().unwrap();
+    assert_ne!(key(&first), key(&second));
+}
+
+#[tokio::test]
 async fn a_replaced_identity_is_whole_or_the_old_one_whenever_the_power_goes() {
     let (first, second) = (FakeHub::start().await, FakeHub::start().await);
     let state = tempfile::tempdir().unwrap();
@@ -87,7 +119,7 @@ async fn a_hub_of_another_authority_never_sees_the_secret() {
     let error = enrol(&folder, &Token::parse(&text).unwrap(), "piazza", NOW, false).await.unwrap_err();
     assert!(matches!(error, IdentityError::NotOurHub { .. }), "{}", Chain(&error));
     assert_eq!(error.exit_code(), 77);
-    assert!(!other.memory.lock().unwrap().used);
+    assert!(other.memory.lock().unwrap().used_with.is_none());
 }
 
 #[tokio::test]

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// Version of `schema.sql`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Statements that lead from version n + 1 to n + 2.
-const UPGRADES: [&str; VERSION as usize - 1] =
-    ["ALTER TABLE segment ADD COLUMN last_link BLOB; ALTER TABLE segment ADD COLUMN signature BLOB;"];
+const UPGRADES: [&str; VERSION as usize - 1] = [
+    "ALTER TABLE segment ADD COLUMN last_link BLOB; ALTER TABLE segment ADD COLUMN signature BLOB;",
+    "ALTER TABLE segment ADD COLUMN suspect TEXT;
+     CREATE INDEX segment_suspect ON segment (captured_us) WHERE suspect IS NOT NULL;",
+];
 /// WAL: the uplink reads while facts are written. FULL: a sequence must be on disk before the hub sees it, or a
 /// power cut would use it twice and the hub take this box for a copy of itself. Facts come in batches, so this is
 /// a few flushes a second.

@@ -11,6 +11,7 @@ use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{DamagedRecord, PREFIX_BYTES, RecordPrefix};
 use campanile_proto::time::MonoTime;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -51,8 +52,8 @@ pub async fn rescan(index: &Index, media_dir: &Path, run: ThisRun) -> Result<Sum
     for id in survey.back {
         index.revive_segment(id).await?;
     }
-    for path in survey.new_or_changed {
-        look(index, media_dir, &path, run, &mut summary).await?;
+    for (path, suspect) in survey.new_or_changed {
+        look(index, media_dir, &path, run, suspect, &mut summary).await?;
     }
     for id in survey.missing {
         index.delete_segment(id, FILE_MISSING).await?;
@@ -65,7 +66,8 @@ pub async fn rescan(index: &Index, media_dir: &Path, run: ThisRun) -> Result<Sum
 #[derive(Debug, Default)]
 struct Survey {
     files: usize,
-    new_or_changed: Vec<PathBuf>,
+    /// And whether the segment is suspect.
+    new_or_changed: Vec<(PathBuf, bool)>,
     /// Thought to be missing, and there: a disk that was not mounted.
     back: Vec<SegmentId>,
     missing: Vec<SegmentId>,
@@ -85,14 +87,15 @@ impl Survey {
                 Some((row, None)) if is_settled(row, &path) => {}
                 Some((row, Some(FILE_MISSING))) => {
                     survey.back.push(row.id);
-                    survey.new_or_changed.push(path);
+                    survey.new_or_changed.push((path, row.suspect.is_some()));
                 }
                 Some((_, Some(rule))) => {
                     if Rule::is_own(rule) {
                         let _ = std::fs::remove_file(&path);
                     }
                 }
-                Some((_, None)) | None => survey.new_or_changed.push(path),
+                Some((row, None)) => survey.new_or_changed.push((path, row.suspect.is_some())),
+                None => survey.new_or_changed.push((path, false)),
             }
         }
         let unseen = rows.values().filter(|row| row.deleted_by.is_none() && !seen.contains(&row.id));
@@ -110,11 +113,13 @@ fn is_missing(path: &Path) -> bool {
 }
 
 /// Walks one index segment that was closed: whatever of it no fact told is offered, and its rows are not needed
-/// any more.
+/// any more. A suspect one is left to the next walk: its disk may take long.
 pub async fn settle(index: &Index, id: SegmentId, media_dir: &Path, run: ThisRun) -> Result<(), IndexError> {
     match index.segment(id).await? {
-        Some(row) if row.stream == campanile_proto::types::v1::Stream::Index && !row.settled => {
-            look(index, media_dir, &row.path, run, &mut Summary::default()).await
+        Some(row)
+            if row.stream == campanile_proto::types::v1::Stream::Index && !row.settled && row.suspect.is_none() =>
+        {
+            look(index, media_dir, &row.path, run, false, &mut Summary::default()).await
         }
         _ => Ok(()),
     }
@@ -122,9 +127,11 @@ pub async fn settle(index: &Index, id: SegmentId, media_dir: &Path, run: ThisRun
 
 /// Nothing to learn: closed, as long as the index says, and offered.
 fn is_settled(row: &SegmentRow, path: &Path) -> bool {
-    let offered = row.offered > 0 && (row.settled || row.stream != campanile_proto::types::v1::Stream::Index);
-    let whole = || std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == row.size_bytes);
-    row.closed && row.deleted_by.is_none() && offered && row.path == path && whole()
+    let read = row.settled || row.suspect.is_none() && row.stream != campanile_proto::types::v1::Stream::Index;
+    // What stands in a suspect file behind its last whole record stays there: its size says nothing.
+    let whole =
+        || row.suspect.is_some() || std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == row.size_bytes);
+    row.closed && row.deleted_by.is_none() && row.offered > 0 && read && row.path == path && whole()
 }
 
 async fn look(
@@ -132,11 +139,13 @@ async fn look(
     media_dir: &Path,
     path: &Path,
     run: ThisRun,
+    suspect: bool,
     summary: &mut Summary,
 ) -> Result<(), IndexError> {
     summary.walked += 1;
     let (file, folder) = (path.to_owned(), media_dir.to_owned());
-    match blocking(move || inspect(&file, &folder, run)).await {
+    let inspecting = blocking(move || if suspect { read_back(&file) } else { inspect(&file, &folder, run) });
+    match inspecting.await {
         Ok(Some((walk, outcome))) => {
             summary.truncated += usize::from(outcome == Outcome::Truncated);
             summary.overlong += usize::from(walk.footer && walk.file_bytes > walk.good_bytes);
@@ -191,6 +200,21 @@ fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, 
         tracing::warn!(path = %path.display(), offset = walk.good_bytes, error = %damage,
             "segment is readable up to a damaged record");
     }
+    bring_to_disk(path)?;
+    Ok(Some((walk, Outcome::Closed)))
+}
+
+/// Reads a suspect file from the disk and as a whole. A failed flush leaves in memory what the disk does not hold
+/// (fsync(2), NOTES): the kernel is told to forget it first. The file is left as it is, whatever is found.
+fn read_back(path: &Path) -> Result<Option<(Walk, Outcome)>, WalkError> {
+    let read = |source| WalkError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(read)?;
+    // Pages that still wait to be written are not forgotten; a failure here shows in what is read.
+    let _ = file.sync_data();
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(|error| read(error.into()))?;
+    let walk = walk::as_far_as_readable(path)?;
+    let (whole, behind) = (walk.fragments, walk.file_bytes - walk.good_bytes);
+    tracing::warn!(path = %path.display(), whole, behind, "suspect segment read back from the disk");
     Ok(Some((walk, Outcome::Closed)))
 }
 
@@ -240,6 +264,13 @@ fn truncate(path: &Path, length: u64) -> Result<(), WalkError> {
         file.sync_all()
     };
     cut().map_err(|source| WalkError::Read { path: path.to_owned(), source })
+}
+
+/// What a killed process wrote may be in memory only, and the index is to say of it that it is there for good: after a
+/// power cut nobody would look again.
+fn bring_to_disk(path: &Path) -> Result<(), WalkError> {
+    let synced = File::open(path).and_then(|file| file.sync_data());
+    synced.map_err(|source| WalkError::Read { path: path.to_owned(), source })
 }
 
 /// Moves what is no segment out of the way; a file without a whole first record may be one that is being begun.

@@ -1,4 +1,4 @@
--- The box's index, version 2. A cache: every row of `segment` and `index_record` can be made again by walking the
+-- The box's index, version 3. A cache: every row of `segment` and `index_record` can be made again by walking the
 -- media folder, because a segment describes itself. What cannot (objects reported whole) is small and reported
 -- at once. Ids are 16 bytes, instants microseconds since 1970 (UTC) unless they are encoded `Instant`s.
 
@@ -35,14 +35,18 @@ CREATE TABLE segment (
     -- Highest revision put into the outbox; 0: not yet, or to be offered again.
     offered     INTEGER NOT NULL DEFAULT 0,
     -- Index stream: every record of the file was put into the outbox, and no row of `index_record` is needed.
+    -- A suspect segment: what it holds was read back from the disk and verified.
     settled     INTEGER NOT NULL DEFAULT 0,
     -- What the footer vouches for: the link before it, and the box's signature over that. NULL: not closed in order.
     last_link   BLOB,
-    signature   BLOB
+    signature   BLOB,
+    -- What the disk answered when a write or a flush of it failed. NULL: none did.
+    suspect     TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX segment_by_time ON segment (camera, stream, captured_us);
 CREATE INDEX segment_unsettled ON segment (captured_us) WHERE stream = 3 AND settled = 0;
+CREATE INDEX segment_suspect ON segment (captured_us) WHERE suspect IS NOT NULL;
 
 -- Highest revision put into the outbox of each object in index segments that are not settled: tells the start-up
 -- walk what was already offered. Bounded by the records of the open index segments.

@@ -42,6 +42,8 @@ pub struct SegmentRow {
     pub settled: bool,
     /// What its footer vouches for.
     pub signed: Option<Signed>,
+    /// What the disk answered when a write or a flush of it failed.
+    pub suspect: Option<String>,
 }
 
 impl SegmentRow {
@@ -58,6 +60,7 @@ impl SegmentRow {
             deleted_by: self.deleted_by.clone().unwrap_or_default(),
             last_link: self.signed.as_ref().map(|signed| signed.last_link.clone()).unwrap_or_default(),
             edge_signature: self.signed.as_ref().map(|signed| signed.edge_signature.clone()).unwrap_or_default(),
+            suspect: self.suspect.clone().unwrap_or_default(),
         }
     }
 
@@ -93,7 +96,7 @@ impl Throttle {
 }
 
 const COLUMNS: &str = "id, camera, stream, path, header, wrapped_key, captured_us, start, end, fragments, \
-                       size_bytes, link, closed, deleted_by, offered, settled, last_link, signature";
+                       size_bytes, link, closed, deleted_by, offered, settled, last_link, signature, suspect";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<SegmentRow> {
     let bytes = |at| row.get::<_, Vec<u8>>(at).map(Bytes::from);
@@ -121,6 +124,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SegmentRow> {
             }
             (None, _) => None,
         },
+        suspect: row.get(18)?,
     })
 }
 
@@ -216,15 +220,35 @@ pub(super) fn grew(c: &Connection, id: SegmentId, grown: &Grown<'_>) -> Result<(
     offer(c, id)
 }
 
+/// What a recorder could not bring to disk; told once, when it has closed the segment.
+pub(super) fn doubt(c: &Connection, id: SegmentId, cause: &str) -> Result<(), IndexError> {
+    let failed = failed("mark a segment as suspect");
+    let mark = "UPDATE segment SET suspect = ?2, settled = 0, closed = 1 WHERE id = ?1 AND deleted_by IS NULL";
+    let marked = c.execute(mark, params![id.as_bytes(), cause]).map_err(&failed)?;
+    if marked > 0 { offer_anew(c, id) } else { Ok(()) }
+}
+
+/// Segments of which a write or a flush failed and that are there, oldest first.
+pub(super) fn suspect(c: &Connection) -> Result<Vec<SegmentRow>, IndexError> {
+    select(c, "WHERE suspect IS NOT NULL AND deleted_by IS NULL ORDER BY captured_us", [])
+}
+
 /// Puts a segment's present state into the outbox, if it is not there or known already.
 fn offer(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
     let Some(row) = one(c, id)? else { return Ok(()) };
     let natural = revision(row.fragments, row.closed, row.deleted_by.is_some());
-    // A torn tail that was cut off leaves fewer fragments than were reported.
-    let revision = if natural < row.offered { row.offered + 1 } else { natural };
-    if revision == row.offered {
-        return Ok(());
-    }
+    if natural == row.offered { Ok(()) } else { offer_revision(c, &row, natural) }
+}
+
+/// As [`offer`], for what changed without growing.
+fn offer_anew(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
+    let Some(row) = one(c, id)? else { return Ok(()) };
+    offer_revision(c, &row, revision(row.fragments, row.closed, row.deleted_by.is_some()))
+}
+
+/// A torn tail that was cut off leaves fewer fragments than were reported, and a mark none more.
+fn offer_revision(c: &Connection, row: &SegmentRow, natural: u64) -> Result<(), IndexError> {
+    let (id, revision) = (row.id, if natural <= row.offered { row.offered + 1 } else { natural });
     let object = ObjectId::from_u128(u128::from_be_bytes(*id.as_bytes()));
     offers::offer(c, object, revision, &Source::Segment(id), row.captured.0)?;
     c.prepare_cached("UPDATE segment SET offered = ?2 WHERE id = ?1")
@@ -240,6 +264,7 @@ pub(super) fn found(c: &Connection, path: &Path, walk: &Walk, whole: bool) -> Re
     }
     opened(c, walk.id, walk.camera, walk.stream, path, &walk.header_bytes, &walk.wrapped_key)?;
     let closed = walk.footer || whole;
+    let is_suspect = known.as_ref().is_some_and(|row| row.suspect.is_some());
     // Facts that arrived while the walk went on know more.
     if known.is_none_or(|row| row.fragments <= walk.fragments || whole) {
         let grown = Grown {
@@ -256,7 +281,7 @@ pub(super) fn found(c: &Connection, path: &Path, walk: &Walk, whole: bool) -> Re
     for record in &walk.index {
         offers::offer_record(c, walk.id, record.offset, record.object, record.revision, record.utc_us)?;
     }
-    if closed && walk.stream == Stream::Index {
+    if closed && (walk.stream == Stream::Index || is_suspect) {
         settle(c, walk.id)?;
     }
     Ok(())
@@ -270,13 +295,16 @@ fn settle(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
 
 pub(super) fn delete(c: &Connection, id: SegmentId, rule: &str) -> Result<(), IndexError> {
     let failed = failed("mark a segment as deleted");
-    let mark = "UPDATE segment SET deleted_by = ?2, closed = 1 WHERE id = ?1 AND deleted_by IS NULL";
-    c.execute(mark, params![id.as_bytes(), rule]).map_err(&failed)?;
+    // A rule that deleted it while nothing could be noted is known better than that its file is missing.
+    let mark = "UPDATE segment SET deleted_by = ?2, closed = 1
+                WHERE id = ?1 AND (deleted_by IS NULL OR deleted_by = ?3 AND ?2 <> ?3)";
+    let was_missing = one(c, id)?.is_some_and(|row| row.deleted_by.is_some());
+    let marked = c.execute(mark, params![id.as_bytes(), rule, FILE_MISSING]).map_err(&failed)?;
     // Its records can be read no more: what waits for them is over.
     let over = "DELETE FROM outbox WHERE segment = ?1 AND source = 3";
     c.execute(over, [id.as_bytes()]).map_err(&failed)?;
     c.execute("DELETE FROM index_record WHERE segment = ?1", [id.as_bytes()]).map_err(&failed)?;
-    offer(c, id)
+    if marked > 0 && was_missing { offer_anew(c, id) } else { offer(c, id) }
 }
 
 pub(super) fn revive(c: &Connection, id: SegmentId) -> Result<(), IndexError> {
@@ -289,7 +317,13 @@ pub(super) fn drop_recorded(c: &Connection) -> Result<(), IndexError> {
     let there = "SELECT id FROM segment WHERE deleted_by IS NULL";
     c.execute(&format!("DELETE FROM outbox WHERE segment IN ({there})"), []).map_err(&failed)?;
     c.execute("DELETE FROM index_record", []).map_err(&failed)?;
-    c.execute("DELETE FROM segment WHERE deleted_by IS NULL", []).map(|_| ()).map_err(&failed)
+    c.execute("DELETE FROM segment WHERE deleted_by IS NULL AND suspect IS NULL", []).map_err(&failed)?;
+    // No segment tells that its disk failed.
+    for row in suspect(c)? {
+        c.execute("UPDATE segment SET settled = 0 WHERE id = ?1", [row.id.as_bytes()]).map_err(&failed)?;
+        offer_anew(c, row.id)?;
+    }
+    Ok(())
 }
 
 /// A missing file may come back for as long as its kind is kept; only its row knows the revision to go on from.

@@ -198,26 +198,27 @@ fn shape(path: &Path) -> Vec<String> {
 #[tokio::test]
 async fn an_old_database_is_upgraded_in_place_and_keeps_its_epoch_and_rows() {
     let dir = tempfile::tempdir().unwrap();
-    let (old, fresh) = (dir.path().join("old.sqlite"), dir.path().join("fresh.sqlite"));
-    let connection = rusqlite::Connection::open(&old).unwrap();
-    connection.execute_batch(include_str!("old_schemas/1.sql")).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA user_version = 1;
-             INSERT INTO epoch (one, epoch, acknowledged) VALUES (1, zeroblob(16), 9);
-             INSERT INTO segment (id, camera, stream, path, header, wrapped_key, captured_us, start, end, link, closed)
-             VALUES (zeroblob(16), zeroblob(16), 1, 'p', x'', x'', 5, x'', x'', zeroblob(32), 1);",
-        )
-        .unwrap();
-    drop(connection);
+    let fresh = dir.path().join("fresh.sqlite");
     drop(Index::open(&fresh).unwrap());
-    let index = Index::open(&old).unwrap();
-    assert_eq!(index.epoch(), Epoch::from_u128(0));
-    assert_eq!(index.progress().await.unwrap().acknowledged_count, 9);
-    let row = index.segment(SegmentId::from_u128(0)).await.unwrap().unwrap();
-    assert_eq!((row.closed, row.signed, row.captured), (true, None, WallTime(5)));
-    drop(index);
-    assert_eq!(shape(&old), shape(&fresh));
+    let olds = [include_str!("old_schemas/1.sql"), include_str!("old_schemas/2.sql")];
+    for (version, schema) in (1..).zip(olds) {
+        let old = dir.path().join(format!("{version}.sqlite"));
+        let connection = rusqlite::Connection::open(&old).unwrap();
+        connection.execute_batch(schema).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        let rows = "INSERT INTO epoch (one, epoch, acknowledged) VALUES (1, zeroblob(16), 9);
+             INSERT INTO segment (id, camera, stream, path, header, wrapped_key, captured_us, start, end, link, closed)
+             VALUES (zeroblob(16), zeroblob(16), 1, 'p', x'', x'', 5, x'', x'', zeroblob(32), 1);";
+        connection.execute_batch(rows).unwrap();
+        drop(connection);
+        let index = Index::open(&old).unwrap();
+        assert_eq!(index.epoch(), Epoch::from_u128(0), "of version {version}");
+        assert_eq!(index.progress().await.unwrap().acknowledged_count, 9);
+        let row = index.segment(SegmentId::from_u128(0)).await.unwrap().unwrap();
+        assert_eq!((row.closed, row.signed, row.suspect, row.captured), (true, None, None, WallTime(5)));
+        drop(index);
+        assert_eq!(shape(&old), shape(&fresh), "of version {version}");
+    }
 }
 
 #[tokio::test]
@@ -288,6 +289,49 @@ async fn an_acknowledgement_that_meets_an_index_made_anew_takes_nothing_out_of_i
     assert_ne!(progress.epoch, before);
     // Control: under its own epoch it goes.
     assert_eq!(index.acknowledge(progress.epoch, first()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_suspect_segment_is_read_back_as_a_whole_and_says_only_what_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let whole = |segment: &Specimen| Fact::SegmentGrew {
+        segment: segment.id,
+        start: instant(segment.boot, NOON),
+        end: instant(segment.boot, NOON + 6_000_000),
+        fragment_count: 6,
+        size_bytes: segment.bytes.len() as u64,
+        newest_link: segment.link,
+        closed: true,
+        signed: None,
+    };
+    let segments = [video(0, 0).fragments(6, 3), video(10, 6).fragments(6, 3)];
+    for segment in &segments {
+        let path = segment.write(dir.path());
+        let mut bytes = segment.bytes.clone();
+        // Segment record, init section, four fragments: the fifth is damaged within its payload.
+        bytes[segment.offsets[6] + 300] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        take(&index, vec![opened(segment, dir.path()), whole(segment)], 0).await;
+    }
+    let [suspect, other] = &segments;
+    let revision = async |id| segment_states(&waiting(&index).await)[&id].0;
+    let before = revision(suspect.id).await;
+    let cause = "a flush failed: on purpose".to_owned();
+    take(&index, vec![Fact::SegmentSuspect { segment: suspect.id, cause: cause.clone() }], 1).await;
+    assert!(revision(suspect.id).await > before, "the hub is told though it did not grow");
+    let left = std::fs::read(suspect.path(dir.path())).unwrap();
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().walked, 1, "by its size the other one is whole");
+    let row = async |id| index.segment(id).await.unwrap().unwrap();
+    assert_eq!((row(suspect.id).await.fragments, row(other.id).await.fragments), (4, 6));
+    let (_, state) = segment_states(&waiting(&index).await).remove(&suspect.id).unwrap();
+    assert_eq!((state.suspect, state.fragment_count, state.closed), (cause.clone(), 4, true));
+    assert_eq!(std::fs::read(suspect.path(dir.path())).unwrap(), left, "it is evidence and left alone");
+    assert_eq!(rescan(&index, dir.path(), OTHER_RUN()).await.unwrap().walked, 0, "read back once");
+    index.drop_recorded().await.unwrap();
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert_eq!(row(suspect.id).await.suspect, Some(cause), "no walk could tell it");
+    assert_eq!(index.suspect_segments().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

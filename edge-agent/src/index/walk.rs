@@ -3,7 +3,7 @@
 use crate::record::segment::Signed;
 use bytes::Bytes;
 use campanile_proto::ids::{BootId, CameraId, ObjectId, RunId, SegmentId};
-use campanile_proto::kind::Kind;
+use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{
     DamagedRecord, FORMAT, LINK_BYTES, Link, MAGIC, MAX_HEADER_BYTES, PREFIX_BYTES, Record, RecordPrefix,
     TRAILER_BYTES, first_link,
@@ -185,19 +185,38 @@ pub fn record_at(path: &Path, offset: u64) -> Result<Record, WalkError> {
     }
 }
 
+/// Its first record only.
+pub fn head(path: &Path) -> Result<Walk, WalkError> {
+    begin(&Reader::open(path)?)
+}
+
 /// Walks through a file as far as its records are whole.
 pub fn walk(path: &Path, depth: Depth) -> Result<Walk, WalkError> {
-    let reader = Reader::open(path)?;
-    let mut found = begin(&reader)?;
+    let (found, broken) = through(&Reader::open(path)?, depth)?;
+    broken.map_or(Ok(found), Err)
+}
+
+/// As [`walk`] with every CRC and the whole chain, up to where the disk cannot be read.
+pub fn as_far_as_readable(path: &Path) -> Result<Walk, WalkError> {
+    let (found, broken) = through(&Reader::open(path)?, Depth::Verify)?;
+    if let Some(error) = broken {
+        tracing::warn!(offset = found.good_bytes, error = %Chain(&error), "a segment cannot be read any further");
+    }
+    Ok(found)
+}
+
+/// What was found, and what ended it before the last whole record.
+fn through(reader: &Reader, depth: Depth) -> Result<(Walk, Option<WalkError>), WalkError> {
+    let mut found = begin(reader)?;
     loop {
-        match step(&reader, &mut found, depth) {
+        match step(reader, &mut found, depth) {
             Ok(true) => {}
-            Ok(false) => return Ok(found),
+            Ok(false) => return Ok((found, None)),
             Err(WalkError::Damaged { source, .. }) => {
                 found.damage = Some(source);
-                return Ok(found);
+                return Ok((found, None));
             }
-            Err(other) => return Err(other),
+            Err(other) => return Ok((found, Some(other))),
         }
     }
 }

@@ -240,6 +240,11 @@ impl Index {
         self.ask(|owner| segments::all(&owner.connection)).await
     }
 
+    /// Segments of which a write or a flush failed and that are there, oldest first.
+    pub async fn suspect_segments(&self) -> Result<Vec<SegmentRow>, IndexError> {
+        self.ask(|owner| segments::suspect(&owner.connection)).await
+    }
+
     pub async fn segment(&self, id: SegmentId) -> Result<Option<SegmentRow>, IndexError> {
         self.ask(move |owner| segments::one(&owner.connection, id)).await
     }
@@ -327,6 +332,13 @@ impl Index {
         self.ask(move |owner| owner.change(attempt, work)).await
     }
 
+    /// As on a disk that is full.
+    #[cfg(test)]
+    pub(crate) async fn refuse_writes(&self, refuse: bool) {
+        let refusing = self.with(move |c| c.pragma_update(None, "query_only", refuse).map_err(failed("refuse")));
+        refusing.await.unwrap();
+    }
+
     /// Runs on the thread, for tests that spoil something.
     #[cfg(test)]
     pub(super) async fn with<R: Send + 'static>(
@@ -373,6 +385,7 @@ fn take_one(
                 Ok(())
             }
         }
+        Fact::SegmentSuspect { segment, cause } => segments::doubt(c, segment, &cause),
         Fact::IndexRecord { segment, offset, object, revision, .. } => {
             offers::offer_record(c, segment, offset, object, revision, utc.0)
         }

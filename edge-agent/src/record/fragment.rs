@@ -16,6 +16,12 @@ const MAX_SAMPLES: usize = 1_000;
 const MAX_BYTES: usize = 24 << 20;
 /// Duration of a lone picture: 25 a second.
 const LONE_90K: i64 = 3_600;
+/// Nothing followed for this long, and a picture was due.
+const STALL_US: i64 = 500_000;
+/// The same where nobody knows when one is due: a slow camera, or one whose pictures come out of order.
+const LONGEST_STALL_US: i64 = 1_500_000;
+/// What waits so long is written at the first pause: with what the disk takes then, two seconds are not over.
+const OLD_US: i64 = 1_500_000;
 /// A last picture is not held longer than this on the time line when nothing follows.
 const MAX_LAST_90K: i64 = 90_000;
 
@@ -62,6 +68,12 @@ pub struct Fragmenter {
     next_decode: i64,
     /// The usual step between pictures.
     step: i64,
+    /// Between the last two units; none before the second.
+    interval_us: Option<i64>,
+    /// Arrival of the last unit.
+    newest_us: Option<i64>,
+    /// Pictures of an earlier fragment came out of order.
+    reorders: bool,
 }
 
 impl Fragmenter {
@@ -76,6 +88,8 @@ impl Fragmenter {
             self.latest.max(unit.pts_90k)
         };
         self.bytes += unit.data.len();
+        self.interval_us = self.newest_us.map(|newest| unit.arrival.mono_us - newest);
+        self.newest_us = Some(unit.arrival.mono_us);
         self.waiting.push(unit);
         closed
     }
@@ -85,9 +99,17 @@ impl Fragmenter {
         self.close(None)
     }
 
-    /// Arrival of the newest unit that is not in a fragment yet.
-    pub fn last_arrival(&self) -> Option<&Instant> {
-        self.waiting.last().map(|unit| &unit.arrival)
+    /// Whether what waits is to be written without what would end it: the stream pauses, and a power cut would take
+    /// it.
+    pub fn is_stalled(&self, now_us: i64) -> bool {
+        let (Some(first), Some(newest_us)) = (self.waiting.first(), self.newest_us) else { return false };
+        let silent_us = now_us - newest_us;
+        let due_us = self.interval_us.map_or(LONGEST_STALL_US, |interval| interval.saturating_mul(2));
+        if self.reorders {
+            return silent_us >= LONGEST_STALL_US;
+        }
+        let is_old = now_us - first.arrival.mono_us >= OLD_US;
+        silent_us >= due_us.clamp(STALL_US, LONGEST_STALL_US) || is_old && silent_us >= STALL_US
     }
 
     fn ends_before(&self, unit: &AccessUnit) -> bool {
@@ -108,6 +130,7 @@ impl Fragmenter {
         let (first, last) = (units.first()?, units.last()?);
         let mut decode: Vec<i64> = units.iter().map(|unit| unit.pts_90k).collect();
         let reordered = !decode.is_sorted();
+        self.reorders |= reordered;
         decode.sort_unstable();
         let mut earliest = self.next_decode;
         for time in &mut decode {
@@ -203,6 +226,33 @@ mod tests {
         assert_eq!(fragmenter.flush().unwrap().duration_90k, 36_000);
         assert_eq!(fragmenter.push(unit(400_000, false)), None);
         assert_eq!(fragmenter.flush().unwrap().decode_time_90k, 400_000);
+    }
+
+    #[test]
+    fn a_pause_is_noticed_by_the_pictures_that_were_due_and_by_the_age_of_what_waits() {
+        let waiting = |units: &[i64]| {
+            let mut fragmenter = Fragmenter::default();
+            units.iter().for_each(|ms| drop(fragmenter.push(unit(ms * 90, *ms == 0))));
+            move |ms: i64| fragmenter.is_stalled(ms * 1_000)
+        };
+        assert!(!waiting(&[])(99_000), "nothing waits");
+        let quick = waiting(&[0, 66, 133]);
+        assert_eq!((quick(632), quick(634)), (false, true));
+        let slow = waiting(&[0, 400]);
+        assert_eq!((slow(1_199), slow(1_200)), (false, true), "two pictures were due");
+        let slowest = waiting(&[0, 900]);
+        assert_eq!((slowest(1_499), slowest(1_500)), (false, true), "a second and a half old");
+        let first = waiting(&[0]);
+        assert_eq!((first(1_499), first(1_500)), (false, true), "nobody knows when the second is due");
+    }
+
+    #[test]
+    fn pictures_out_of_order_are_not_cut_apart_by_a_short_pause() {
+        let mut fragmenter = Fragmenter::default();
+        [0, 120, 40, 80].iter().for_each(|ms| drop(fragmenter.push(unit(ms * 90, *ms == 0))));
+        assert!(fragmenter.flush().is_some());
+        fragmenter.push(unit(160 * 90, false));
+        assert!(!fragmenter.is_stalled(1_400_000) && fragmenter.is_stalled(1_700_000));
     }
 
     /// Decode and presentation time of each sample.

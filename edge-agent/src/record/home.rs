@@ -9,7 +9,7 @@ use super::segment::SegmentError;
 use crate::identity::replace_file;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,9 @@ const MARK: &str = ".campanile-disk";
 /// In the state folder.
 const KNOWN: &str = "media-disk";
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Every stream of every camera enters; the first marks the disk for all.
+static FIRST_USE: Mutex<()> = Mutex::new(());
 
 /// A media folder and what its disk is known by.
 #[derive(Debug, Clone)]
@@ -58,25 +61,31 @@ impl Home {
     /// Passes on the disk that is known, and marks the one of the first use. A disk that carries a mark already is
     /// that of a box that was installed anew.
     pub fn enter(&self) -> Result<(), SegmentError> {
-        let mark = self.media_dir.join(MARK);
-        let unreadable = |source| SegmentError::Mark { path: mark.clone(), source };
-        match self.look().map_err(unreadable)? {
+        match self.look().map_err(|source| self.unreadable(source))? {
             Found::Same => Ok(()),
             Found::Other => {
                 Err(SegmentError::OtherDisk { media_dir: self.media_dir.clone(), known: self.known.clone() })
             }
-            Found::First => {
-                let id = match read(&mark).map_err(unreadable)? {
-                    Some(id) => id,
-                    None => {
-                        let id = Uuid::new_v4();
-                        write(&mark, id)?;
-                        id
-                    }
-                };
-                write(&self.known, id)
-            }
+            Found::First => self.mark(),
         }
+    }
+
+    fn mark(&self) -> Result<(), SegmentError> {
+        let _alone = FIRST_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = self.media_dir.join(MARK);
+        let id = match read(&mark).map_err(|source| self.unreadable(source))? {
+            Some(id) => id,
+            None => {
+                let id = Uuid::new_v4();
+                write(&mark, id)?;
+                id
+            }
+        };
+        write(&self.known, id)
+    }
+
+    fn unreadable(&self, source: std::io::Error) -> SegmentError {
+        SegmentError::Mark { path: self.media_dir.join(MARK), source }
     }
 
     /// Says when the disk goes and comes; when it is back, what it holds is to be walked.
@@ -167,6 +176,23 @@ mod tests {
     }
 
     #[test]
+    fn cameras_that_begin_at_the_same_time_agree_on_their_disk() {
+        for _ in 0..50 {
+            let one = OneBox::new();
+            let begin = std::sync::Barrier::new(12);
+            std::thread::scope(|scope| {
+                for _ in 0..12 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        one.home.enter().unwrap();
+                    });
+                }
+            });
+            assert_eq!(one.home.look().unwrap(), Found::Same);
+        }
+    }
+
+    #[test]
     fn another_disk_is_taken_once_somebody_says_so_and_an_old_one_by_a_new_box() {
         let one = OneBox::new();
         one.home.enter().unwrap();
@@ -178,6 +204,23 @@ mod tests {
         anew.enter().unwrap();
         one.home.enter().unwrap();
         assert_eq!((anew.look().unwrap(), one.home.look().unwrap()), (Found::Same, Found::Same), "one mark for both");
+    }
+
+    #[test]
+    fn streams_that_begin_together_agree_on_the_disk_of_the_first_use() {
+        for _ in 0..50 {
+            let one = OneBox::new();
+            let together = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        together.wait();
+                        one.home.enter().unwrap();
+                    });
+                }
+            });
+            assert_eq!(one.home.look().unwrap(), Found::Same);
+        }
     }
 
     #[test]

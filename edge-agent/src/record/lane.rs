@@ -4,19 +4,22 @@ use super::fmp4::{self, BoxError};
 use super::orders::{IndexOrder, MediaOrder, RecordError, Setting};
 use super::rotate::{Next, Open, begins_segment, is_over};
 use super::sealing::Sealing;
-use super::segment::{SegmentError, SegmentWriter};
+use super::segment::{SegmentError, SegmentWriter, Signed};
 use super::store::{Newest, sync_folder};
 use crate::facts::Fact;
 use crate::media::StreamFormat;
 use bytes::Bytes;
 use campanile_proto::ids::{RunId, SegmentId};
 use campanile_proto::kind::Kind;
-use campanile_proto::segment::{FORMAT, suite_for_this_machine};
+use campanile_proto::segment::{FORMAT, Link, suite_for_this_machine};
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Codec, Instant, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 
-/// A power cut loses at most this and one fragment.
-const SYNC_EVERY_US: i64 = MICROS_PER_SECOND;
+/// What arrived so long ago is brought to disk, and with it whatever was written since: a fragment lasts a second, so
+/// that one flush serves about one fragment.
+const FLUSH_AFTER_US: i64 = MICROS_PER_SECOND;
+/// Short fragments share a flush, and a disk that has fallen behind catches up.
+const FLUSH_APART_US: i64 = MICROS_PER_SECOND / 2;
 /// Growth is told at most this often.
 const TELL_EVERY_US: i64 = MICROS_PER_SECOND;
 /// After a write failed, the next try.
@@ -28,9 +31,19 @@ pub(super) struct Lane {
     open: Option<OpenSegment>,
     newest: Option<Newest>,
     retry_at_us: i64,
+    /// What was written and may be lost, to be told.
+    doubtful: Option<Doubtful>,
     /// The run of the index stream, and its next index.
     own_run: RunId,
     next_index: u64,
+}
+
+/// Footage that was written and of which nobody knows whether the disk has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Doubtful {
+    pub start: Instant,
+    pub end: Instant,
+    pub full: bool,
 }
 
 struct OpenSegment {
@@ -39,21 +52,46 @@ struct OpenSegment {
     rule: Open,
     start: Instant,
     end: Instant,
-    dirty: bool,
+    /// What the disk has for certain.
+    synced: Reached,
+    /// When the oldest of what is not brought to disk yet arrived; none: all of it is.
+    unsynced_since_us: Option<i64>,
     synced_us: i64,
     told_us: i64,
+}
+
+/// How far a segment reaches.
+#[derive(Clone)]
+struct Reached {
+    end: Instant,
+    fragments: u64,
+    size_bytes: u64,
+    link: Link,
 }
 
 impl Lane {
     /// Reads where the last run ended.
     pub(super) fn new(stream: Stream, setting: &Setting) -> Self {
         let newest = setting.store.newest(setting.camera, stream);
-        Self { stream, open: None, newest, retry_at_us: i64::MIN, own_run: RunId::random(), next_index: 0 }
+        Self {
+            stream,
+            open: None,
+            newest,
+            retry_at_us: i64::MIN,
+            doubtful: None,
+            own_run: RunId::random(),
+            next_index: 0,
+        }
     }
 
     /// When the newest footage on disk ends.
     pub(super) fn covered(&self) -> Option<&Instant> {
         self.newest.as_ref().and_then(|newest| newest.end.as_ref())
+    }
+
+    /// Told once.
+    pub(super) fn take_doubtful(&mut self) -> Option<Doubtful> {
+        self.doubtful.take()
     }
 
     pub(super) fn media(&mut self, setting: &Setting, order: &MediaOrder) -> Result<(), RecordError> {
@@ -170,7 +208,7 @@ impl Lane {
             previous_link: self.newest.as_ref().map(|n| Bytes::copy_from_slice(&n.link)).unwrap_or_default(),
         };
         let begun = || {
-            let mut writer = SegmentWriter::create(&path, header, sealing.to.as_ref())?;
+            let mut writer = SegmentWriter::create(setting.disk.as_ref(), &path, header, sealing.to.as_ref())?;
             if !init.is_empty() {
                 writer.init(arrival.clone(), init)?;
             }
@@ -183,6 +221,8 @@ impl Lane {
             let _ = std::fs::remove_file(&path);
         })?;
         let now = setting.stamper.clock.mono().0;
+        let synced =
+            Reached { end: arrival.clone(), fragments: 0, size_bytes: writer.size_bytes(), link: writer.link() };
         self.newest = Some(Newest { segment: id, link: writer.link(), end: None });
         setting.facts.tell(Fact::SegmentOpened {
             segment: id,
@@ -198,8 +238,10 @@ impl Lane {
             rule: Open { run: next.run, hour: next.hour, opened_mono_us: arrival.mono_us, sealed_to: sealing.rule },
             start: arrival.clone(),
             end: arrival.clone(),
-            dirty: false,
-            synced_us: now,
+            synced,
+            unsynced_since_us: None,
+            // Its first fragment is not held back for the flush that made it.
+            synced_us: now - FLUSH_APART_US,
             told_us: i64::MIN,
         });
         Ok(())
@@ -213,10 +255,11 @@ impl Lane {
         end: Instant,
     ) -> Result<(SegmentId, std::path::PathBuf, u64), RecordError> {
         let open = self.open.as_mut().ok_or(RecordError::Resting)?;
+        let arrived_us = header.arrival.as_ref().map_or(i64::MIN, |arrival| arrival.mono_us);
         match open.writer.append(header, plain) {
             Ok(appended) => {
                 open.end = end;
-                open.dirty = true;
+                open.unsynced_since_us.get_or_insert(arrived_us);
                 self.newest = Some(Newest { segment: open.id, link: open.writer.link(), end: None });
                 let told = (open.id, open.writer.path().to_path_buf(), appended.offset);
                 Ok(told)
@@ -228,7 +271,7 @@ impl Lane {
         }
     }
 
-    /// The file ends in a torn record at most; a new segment is tried after a rest.
+    /// Nothing more is written to the open segment; a new one is tried after a rest.
     fn failed(&mut self, setting: &Setting, error: &SegmentError) {
         tracing::error!(
             camera = %setting.camera, stream = super::store::stream_name(self.stream),
@@ -238,7 +281,7 @@ impl Lane {
             setting.full.notify_one();
         }
         if let Some(open) = self.open.take() {
-            open.tell(setting, true);
+            self.doubtful = open.give_up(setting, error);
         }
         self.retry_at_us = setting.stamper.clock.mono().0 + RETRY_AFTER_US;
     }
@@ -247,17 +290,16 @@ impl Lane {
     pub(super) fn tick(&mut self, setting: &Setting) -> Result<(), RecordError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let now = setting.stamper.clock.mono().0;
-        if open.dirty && now - open.synced_us >= SYNC_EVERY_US {
+        if is_flush_due(open.unsynced_since_us, open.synced_us, now) {
             open.synced_us = now;
-            if let Err(error) = open.writer.sync() {
+            if let Err(error) = open.sync() {
                 self.failed(setting, &error);
                 return Err(error.into());
             }
-            open.dirty = false;
         }
         if now.saturating_sub(open.told_us) >= TELL_EVERY_US && open.writer.count() > 0 {
             open.told_us = now;
-            open.tell(setting, false);
+            setting.facts.tell(open.grew(open.written(), false, None));
         }
         if is_over(&open.rule, setting.stamper.clock.utc(), now) {
             self.close(setting);
@@ -267,37 +309,65 @@ impl Lane {
 
     /// Closes the segment in order; one whose footer does not reach the disk is over all the same.
     pub(super) fn close(&mut self, setting: &Setting) {
-        let Some(open) = self.open.take() else { return };
-        // What holds if the footer does not reach the disk.
-        let (mut size_bytes, mut newest_link, mut signed) = (open.writer.size_bytes(), open.writer.link(), None);
-        let (segment, fragment_count, end) = (open.id, open.writer.count(), open.end.clone());
-        match open.writer.close(end.clone(), setting.signer.as_ref()) {
+        let Some(mut open) = self.open.take() else { return };
+        match open.writer.close(open.end.clone(), setting.signer.as_ref()) {
             Ok(closed) => {
-                self.newest = Some(Newest { segment, link: closed.link, end: None });
-                (size_bytes, newest_link, signed) = (closed.size_bytes, closed.link, Some(closed.signed));
+                self.newest = Some(Newest { segment: open.id, link: closed.link, end: None });
+                let whole = Reached { size_bytes: closed.size_bytes, link: closed.link, ..open.written() };
+                setting.facts.tell(open.grew(whole, true, Some(closed.signed)));
             }
-            Err(error) => self.failed(setting, &error),
+            Err(error) => {
+                self.open = Some(open);
+                self.failed(setting, &error);
+            }
         }
-        let start = open.start;
-        let grew =
-            Fact::SegmentGrew { segment, start, end, fragment_count, size_bytes, newest_link, closed: true, signed };
-        setting.facts.tell(grew);
     }
 }
 
 impl OpenSegment {
-    fn tell(&self, setting: &Setting, closed: bool) {
-        setting.facts.tell(Fact::SegmentGrew {
+    fn written(&self) -> Reached {
+        let writer = &self.writer;
+        let (fragments, size_bytes, link) = (writer.count(), writer.size_bytes(), writer.link());
+        Reached { end: self.end.clone(), fragments, size_bytes, link }
+    }
+
+    /// Brings to disk what was written.
+    fn sync(&mut self) -> Result<(), SegmentError> {
+        self.writer.sync()?;
+        (self.synced, self.unsynced_since_us) = (self.written(), None);
+        Ok(())
+    }
+
+    /// The end after a failure. What was written before a failed write may reach the disk yet; of a flush that failed
+    /// nobody knows what it left out, and no second one would tell.
+    fn give_up(mut self, setting: &Setting, error: &SegmentError) -> Option<Doubtful> {
+        let flushed = if matches!(error, SegmentError::Sync { .. }) { None } else { self.sync().err() };
+        let error = flushed.as_ref().unwrap_or(error);
+        setting.facts.tell(self.grew(self.synced.clone(), true, None));
+        if let Some(cause) = error.doubt() {
+            setting.facts.tell(Fact::SegmentSuspect { segment: self.id, cause });
+        }
+        let (start, end) = (self.synced.end, self.end);
+        (start != end).then(|| Doubtful { start, end, full: error.kind() == Kind::Exhausted })
+    }
+
+    fn grew(&self, reached: Reached, closed: bool, signed: Option<Signed>) -> Fact {
+        Fact::SegmentGrew {
             segment: self.id,
             start: self.start.clone(),
-            end: self.end.clone(),
-            fragment_count: self.writer.count(),
-            size_bytes: self.writer.size_bytes(),
-            newest_link: self.writer.link(),
+            end: reached.end,
+            fragment_count: reached.fragments,
+            size_bytes: reached.size_bytes,
+            newest_link: reached.link,
             closed,
-            signed: None,
-        });
+            signed,
+        }
     }
+}
+
+fn is_flush_due(unsynced_since_us: Option<i64>, synced_us: i64, now_us: i64) -> bool {
+    unsynced_since_us.is_some_and(|since| now_us.saturating_sub(since) >= FLUSH_AFTER_US)
+        && now_us - synced_us >= FLUSH_APART_US
 }
 
 fn later(instant: &Instant, by_us: i64) -> Instant {
@@ -305,4 +375,43 @@ fn later(instant: &Instant, by_us: i64) -> Instant {
     later.mono_us += by_us;
     later.utc_us += by_us;
     later
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// How often the thread looks though nothing is ordered.
+    const LOOK_US: i64 = 250_000;
+
+    proptest! {
+        #[test]
+        fn nothing_that_was_written_waits_long_for_the_disk_and_flushes_stay_apart(
+            lengths in proptest::collection::vec(20_000i64..1_000_000, 1..60),
+        ) {
+            // Written as soon as it is whole; the camera stalls at the end.
+            let mut written = Vec::new();
+            let mut at = 0;
+            for length in lengths {
+                written.push((at, at + length));
+                at += length;
+            }
+            let (mut since, mut synced, mut next) = (None, 0, 0);
+            let mut now = 0;
+            while next < written.len() || since.is_some() {
+                let looks_at = now + LOOK_US;
+                now = written.get(next).map_or(looks_at, |&(_, whole)| looks_at.min(whole));
+                if written.get(next).is_some_and(|&(_, whole)| whole == now) {
+                    since.get_or_insert(written[next].0);
+                    next += 1;
+                }
+                if is_flush_due(since, synced, now) {
+                    prop_assert!(now - synced >= FLUSH_APART_US);
+                    (since, synced) = (None, now);
+                }
+                prop_assert!(since.is_none_or(|since| now - since < 1_750_000), "{since:?} at {now}");
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::fmp4::BoxError;
 use super::fragment::Fragment;
-use super::segment::{SegmentError, Signer};
+use super::segment::{Disk, SegmentError, Signer};
 use super::store::Store;
 use crate::facts::Facts;
 use crate::keys::KeysWatch;
@@ -28,6 +28,7 @@ pub struct EdgeIdentity {
 pub struct Setting {
     pub camera: CameraId,
     pub store: Store,
+    pub disk: Arc<dyn Disk>,
     pub stamper: Stamper,
     pub keys: KeysWatch,
     pub identity: Option<EdgeIdentity>,

@@ -4,13 +4,12 @@
 //! when the time is proven. The hub takes a pin back once it has the copy: then the ordinary rules hold again.
 
 use crate::clock::Anchors;
-use crate::index::SegmentRow;
 use campanile_proto::edge::v1 as wire;
-use campanile_proto::ids::{CameraId, HoldId, SegmentId};
-use campanile_proto::time::WallTime;
-use campanile_proto::types::v1::Stream;
+use campanile_proto::ids::{CameraId, HoldId};
+use campanile_proto::segment::MAX_SEGMENT_SECONDS;
+use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
+use campanile_proto::types::v1::{Instant, Stream};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 
 /// Of all holds together; each names one camera.
 const MAX_PINS: usize = 10_000;
@@ -38,25 +37,32 @@ pub fn read(pins: &[wire::Pin]) -> (Vec<Pin>, usize) {
     (read, unread)
 }
 
-/// Segments that a pin covers, or may cover as far as their time is known.
-pub fn of<'a>(
-    rows: impl IntoIterator<Item = &'a SegmentRow>,
-    anchors: &Anchors,
-    pins: &[Pin],
-    now: Option<WallTime>,
-) -> HashSet<SegmentId> {
-    let standing: Vec<&Pin> = pins.iter().filter(|pin| now.is_none_or(|now| now < pin.until)).collect();
-    if standing.is_empty() {
-        return HashSet::new();
+/// Where a segment lies, by its instants.
+#[derive(Debug, Clone, Copy)]
+pub struct Lying<'a> {
+    pub camera: CameraId,
+    pub stream: Stream,
+    pub start: &'a Instant,
+    /// None: nobody can tell; a segment has its longest.
+    pub end: Option<&'a Instant>,
+}
+
+/// Whether a pin covers this segment, or may, as far as its time is known.
+pub fn covers(pins: &[Pin], lying: Lying<'_>, anchors: &Anchors, now: Option<WallTime>) -> bool {
+    let Lying { camera, stream, start, end } = lying;
+    let mut its = pins.iter().filter(|pin| pin.camera == camera && now.is_none_or(|now| now < pin.until)).peekable();
+    if its.peek().is_none() || !matches!(stream, Stream::Main | Stream::Sub) {
+        return false;
     }
-    let is_pinned = |row: &&SegmentRow| {
-        let (start, end) = (anchors.present(&row.start), anchors.present(&row.end));
-        let slack = |(_, uncertainty_us): (WallTime, u64)| i64::try_from(uncertainty_us).unwrap_or(i64::MAX);
-        let (earliest, latest) = (start.0.plus_micros(-slack(start)), end.0.plus_micros(slack(end)));
-        let covers = |pin: &&&Pin| pin.camera == row.camera && earliest < pin.to && latest >= pin.from;
-        matches!(row.stream, Stream::Main | Stream::Sub) && standing.iter().any(|pin| covers(&pin))
+    let slack = |uncertainty_us: u64| i64::try_from(uncertainty_us).unwrap_or(i64::MAX);
+    let (begun, uncertainty_us) = anchors.present(start);
+    let earliest = begun.plus_micros(-slack(uncertainty_us));
+    let (ended, uncertainty_us) = match end {
+        Some(end) => anchors.present(end),
+        None => (begun.plus_micros(MAX_SEGMENT_SECONDS * MICROS_PER_SECOND), uncertainty_us),
     };
-    rows.into_iter().filter(is_pinned).map(|row| row.id).collect()
+    let latest = ended.plus_micros(slack(uncertainty_us));
+    its.any(|pin| earliest < pin.to && latest >= pin.from)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 pub use super::orders::{EdgeIdentity, IndexOrder, MediaOrder, RecordError, Setting};
 
-use super::lane::Lane;
+use super::lane::{Doubtful, Lane};
 use super::queue::{Giver, Next, Order, Taker, queue};
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::kind::Chain;
@@ -22,6 +22,8 @@ pub enum Outcome {
     Written { start: Instant, end: Instant },
     /// Footage is lost until the next [`Outcome::Written`].
     Failed(Trouble),
+    /// Footage of this time was written, and the disk may not have it.
+    Doubtful { start: Instant, end: Instant, condition: CameraCondition },
     /// The run is over and its segment closed.
     Closed,
 }
@@ -126,6 +128,10 @@ impl Writer {
             for (lane, stream) in lanes.iter_mut().zip([Stream::Main, Stream::Sub, Stream::Index]) {
                 if let Err(error) = lane.tick(setting) {
                     self.tell(stream, Err(error));
+                }
+                if let Some(Doubtful { start, end, full }) = lane.take_doubtful() {
+                    let condition = if full { CameraCondition::DiskFull } else { CameraCondition::DiskError };
+                    self.tell(stream, Ok(Outcome::Doubtful { start, end, condition }));
                 }
             }
         }

@@ -45,7 +45,7 @@ impl Store {
     ) -> Result<PathBuf, SegmentError> {
         self.home.enter()?;
         let folder = self.folder(camera, stream).join(hour_name(hour));
-        std::fs::create_dir_all(&folder).map_err(|source| SegmentError::Create { path: folder.clone(), source })?;
+        make_durably(&folder).map_err(|source| SegmentError::Create { path: folder.clone(), source })?;
         Ok(folder.join(format!("{segment}.{EXTENSION}")))
     }
 
@@ -90,6 +90,22 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     paths
+}
+
+/// Makes a folder and those above it, each name of which survives a power cut: one that is not on the disk takes
+/// along everything below it.
+fn make_durably(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let Some(above) = folder.parent() else { return Ok(()) };
+    make_durably(above)?;
+    match std::fs::create_dir(folder) {
+        // Another stream of the camera was first.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    std::fs::File::open(above)?.sync_all()
 }
 
 /// Makes the name of a new file in `folder` survive a power cut.

@@ -104,6 +104,8 @@ impl Stage {
             password: None,
             transport: Transport::Tcp,
             analyse: true,
+            days: None,
+            max_bytes: None,
             ignore: CellSet::EMPTY,
         };
         let stamper = Stamper::new(clock.clone(), deps.believe.clone());
@@ -213,12 +215,16 @@ fn gap(fact: &Fact) -> Option<Gap> {
 
 #[tokio::test]
 async fn a_camera_that_hangs_while_dialling_does_not_hold_up_the_end() {
-    let (_held, hangs) = std_mpsc::channel();
-    let stage = Stage::new(|played, _| played.hangs = Mutex::new(Some(hangs)));
-    let began = tokio::time::Instant::now();
-    tokio::task::yield_now().await;
+    let (held, hangs) = std_mpsc::channel();
+    let mut stage = Stage::new(|played, _| played.hangs = Mutex::new(Some(hangs)));
+    stage.until("it dials", condition(CameraCondition::Connecting)).await;
+    let (nobody, opened) = mpsc::unbounded_channel();
+    drop(nobody);
+    let mut opened = std::mem::replace(&mut stage.opened, opened);
     stage.end().await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(opened.try_recv().is_err(), "it ended while the dialling hangs");
+    drop(held);
+    tokio::time::timeout(Duration::from_secs(20), opened.recv()).await.expect("it hung until now").unwrap();
 }
 
 #[tokio::test]
@@ -229,17 +235,48 @@ async fn what_arrives_is_recorded_and_a_broken_connection_is_a_gap_until_the_nex
     stage.send(&first, 30).await;
     stage.until("recording", condition(CameraCondition::Recording)).await;
     drop(first);
-    let begun = stage.until("a gap", gap).await;
-    assert_eq!((begun.ongoing, begun.cause()), (true, CameraCondition::Unreachable));
+    let lost = |fact: &Fact| gap(fact).filter(|gap| gap.cause() == CameraCondition::Unreachable);
+    assert!(stage.until("a gap", lost).await.ongoing);
     stage.clock.advance_micros(5_000_000);
     let second = stage.connection().await;
     second.send(Ok(Item::Format(format(0)))).await.unwrap();
     stage.send(&second, 30).await;
-    let over = stage.until("the end of the gap", |fact| gap(fact).filter(|gap| !gap.ongoing)).await;
+    let over = stage.until("the end of the gap", |fact| lost(fact).filter(|gap| !gap.ongoing)).await;
     let (start, end) = (over.start.unwrap().mono_us, over.end.unwrap().mono_us);
     assert!((5_000_000..5_300_000).contains(&(end - start)), "{}", end - start);
     let facts = stage.end().await;
     assert_eq!(facts.iter().filter_map(opened).count(), 2, "a connection is a run of its own");
+}
+
+#[tokio::test]
+async fn what_a_camera_sent_before_it_stalled_is_on_disk_before_two_seconds_are_over() {
+    let mut stage = Stage::new(|_, _| {});
+    let connection = stage.connection().await;
+    connection.send(Ok(Item::Format(format(0)))).await.unwrap();
+    stage.send(&connection, 15).await;
+    let begun = stage.until("the first fragment", opened);
+    begun.await;
+    stage.until("it is written", condition(CameraCondition::Recording)).await;
+    let before = stage.bytes_on_disk();
+    // Half a second of pictures waits for what would end it; nothing follows.
+    stage.clock.advance_micros(500_000);
+    stage.until_on_disk(before + 1).await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn the_time_until_the_first_picture_is_a_gap_too() {
+    let mut stage = Stage::new(|_, _| {});
+    let begun = stage.until("a gap", gap).await;
+    assert_eq!((begun.ongoing, begun.cause()), (true, CameraCondition::Connecting));
+    stage.clock.advance_micros(3_000_000);
+    let connection = stage.connection().await;
+    connection.send(Ok(Item::Format(format(0)))).await.unwrap();
+    stage.send(&connection, 30).await;
+    let over = stage.until("the end of the gap", gap).await;
+    assert_eq!((&over.start, over.ongoing, over.cause()), (&begun.start, false, CameraCondition::Connecting));
+    assert!(over.end.unwrap().mono_us - over.start.unwrap().mono_us >= 3_000_000);
+    stage.end().await;
 }
 
 #[tokio::test]

@@ -114,7 +114,15 @@ pub async fn deliver(channel: Channel, fetch: Fetch, index: Index, pace: Pace, c
         }
     };
     let credit = Credit { bytes: AtomicI64::new(FIRST_WINDOW), more: Notify::new() };
-    let mut feed = Feed { up: &up, credit: &credit, pace, budget: fetch.byte_budget, fetch: &fetch, sent_bytes: 0 };
+    let mut feed = Feed {
+        up: &up,
+        credit: &credit,
+        pace,
+        budget: fetch.byte_budget,
+        fetch: &fetch,
+        sent_bytes: 0,
+        damaged: false,
+    };
     let outcome = tokio::select! {
         outcome = feed.run(&index) => outcome,
         broken = listen(&mut inbound, &credit) => Err(broken),
@@ -166,6 +174,8 @@ struct Feed<'a> {
     /// 0: none.
     budget: u64,
     sent_bytes: u64,
+    /// Something of what was asked for cannot be read.
+    damaged: bool,
 }
 
 impl Feed<'_> {
@@ -184,17 +194,20 @@ impl Feed<'_> {
             Some(What::Fragments(range)) if range.first <= range.last => {
                 let run = RunId::try_from(&range.run_id).map_err(|_| Broken::Malformed("run id"))?;
                 let rows = index.segments(camera, stream).await?;
-                let mut damaged = false;
                 for row in spans::segments_of_range(rows, run, range) {
-                    let contents = read(&row, &anchors, 0).await?;
-                    damaged |= contents.damaged;
+                    let contents = self.contents(&row, &anchors).await;
+                    self.damaged |= contents.damaged;
                     let chosen = spans::of_range(contents.items, range);
-                    if !chosen.is_empty() {
-                        self.segment(&row, contents.init.as_ref()).await?;
-                        self.items(&row, &chosen).await?;
+                    if chosen.is_empty() {
+                        continue;
                     }
+                    let sent = match self.segment(&row, contents.init.as_ref()).await {
+                        Ok(()) => self.items(&row, &chosen).await,
+                        Err(broken) => Err(broken),
+                    };
+                    self.unless_unreadable(sent)?;
                 }
-                if damaged { Err(Broken::Damaged) } else { Ok(()) }
+                if self.damaged { Err(Broken::Damaged) } else { Ok(()) }
             }
             Some(What::Live(_)) => self.follow(index, camera, stream, &anchors).await,
             _ => Err(Broken::Malformed("neither a span, nor fragments, nor live")),
@@ -203,22 +216,41 @@ impl Feed<'_> {
 
     async fn span(&mut self, rows: Vec<SegmentRow>, anchors: &Anchors, mut groups: Groups) -> Result<(), Broken> {
         let mut inits = Vec::new();
-        let mut last = None;
-        let mut damaged = false;
+        let mut last = Sent::default();
         for (number, row) in rows.iter().enumerate() {
             if groups.over {
                 break;
             }
-            let contents = read(row, anchors, 0).await?;
+            let contents = self.contents(row, anchors).await;
             // The segment before the span is read for its last group only.
-            damaged |= contents.damaged && (!row.closed || anchors.present(&row.end).0.0 > groups.start_us());
+            self.damaged |= contents.damaged && (!row.closed || anchors.present(&row.end).0.0 > groups.start_us());
             inits.push(contents.init);
             let chosen = groups.take(number, spans::run_of(row), contents.items);
             self.chosen(&rows, &inits, chosen, &mut last).await?;
         }
         let chosen = groups.finish();
         self.chosen(&rows, &inits, chosen, &mut last).await?;
-        if damaged { Err(Broken::Damaged) } else { Ok(()) }
+        if self.damaged { Err(Broken::Damaged) } else { Ok(()) }
+    }
+
+    /// Of a segment that cannot be read at all there are none.
+    async fn contents(&mut self, row: &SegmentRow, anchors: &Anchors) -> Contents {
+        let read = read(row, anchors, 0).await.map_err(Broken::Segment);
+        self.unless_unreadable(read).ok().flatten().unwrap_or_default()
+    }
+
+    /// A segment whose disk does not give it back costs no other: what can be read is delivered, and the end says that
+    /// it is not all.
+    fn unless_unreadable<T>(&mut self, outcome: Result<T, Broken>) -> Result<Option<T>, Broken> {
+        match outcome {
+            Ok(done) => Ok(Some(done)),
+            Err(Broken::Segment(error)) => {
+                tracing::warn!(error = %Chain(&error), "the rest of a segment cannot be delivered");
+                self.damaged = true;
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
     }
 
     async fn chosen(
@@ -226,14 +258,23 @@ impl Feed<'_> {
         rows: &[SegmentRow],
         inits: &[Option<crate::index::walk::Entry>],
         chosen: Vec<(usize, Item)>,
-        last: &mut Option<usize>,
+        sent: &mut Sent,
     ) -> Result<(), Broken> {
         for (number, item) in chosen {
-            if *last != Some(number) {
-                self.segment(&rows[number], inits[number].as_ref()).await?;
-                *last = Some(number);
+            if sent.unreadable == Some(number) {
+                continue;
             }
-            self.items(&rows[number], &[item]).await?;
+            let outcome = async {
+                if sent.last != Some(number) {
+                    self.segment(&rows[number], inits[number].as_ref()).await?;
+                    sent.last = Some(number);
+                }
+                self.items(&rows[number], &[item]).await
+            };
+            let outcome = outcome.await;
+            if self.unless_unreadable(outcome)?.is_none() {
+                sent.unreadable = Some(number);
+            }
         }
         Ok(())
     }
@@ -328,6 +369,13 @@ impl Feed<'_> {
     async fn send(&self, message: Up) -> Result<(), Broken> {
         self.up.send(DeliverUp { message: Some(message) }).await.map_err(|_| Broken::HubGone)
     }
+}
+
+/// Of the segments of a span, by their number.
+#[derive(Default)]
+struct Sent {
+    last: Option<usize>,
+    unreadable: Option<usize>,
 }
 
 async fn read(row: &SegmentRow, anchors: &Anchors, offset: u64) -> Result<Contents, WalkError> {

@@ -249,6 +249,7 @@ mod tests {
             offered: 0,
             settled: false,
             signed: None,
+            suspect: None,
         }
     }
 

@@ -463,6 +463,24 @@ async fn damage_in_the_middle_of_a_recording_is_not_delivered_as_complete() {
 }
 
 #[tokio::test]
+async fn a_record_that_does_not_verify_costs_the_rest_of_its_segment_and_no_other() {
+    let hub = FakeHub::start().await;
+    let (edge, segments) = with_footage(&hub).await;
+    let path = segments[0].path(&edge.state.path().join("media"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Segment record and init section come first.
+    bytes[segments[0].offsets[2 + 6] + 300] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let span = TimeSpan { from_us: NOON, to_us: NOON + 20_000_000 };
+    let range = FragmentRange { run_id: RUN.into(), first: 0, last: 19 };
+    for what in [What::Span(span), What::Fragments(range)] {
+        let (messages, complete, reason) = delivered(&hub, fetch(what)).await;
+        assert!(!complete && reason.contains("damaged"), "{reason}");
+        assert_eq!(indexes(&messages), (0..6).chain(12..20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn bulk_waits_while_somebody_watches_and_goes_on_afterwards() {
     let hub = FakeHub::start().await;
     let (_edge, _segments) = with_footage(&hub).await;

@@ -57,6 +57,9 @@ pub enum Action {
     // operators
     SignOut,
     ListCameras,
+    /// When each camera recorded: no picture, so neither purpose nor case; but when somebody was on record is
+    /// about people, so it leaves an entry, which the list of cameras and the status do not.
+    ViewCoverage,
     Search,
     Thumbnail,
     Playback,
@@ -121,6 +124,7 @@ impl Action {
             Self::Playback | Self::PartnerPlayback | Self::ReadHold => Act::Playback,
             Self::PlaceHold => Act::HoldPlaced,
             Self::ReleaseHold => Act::HoldReleased,
+            Self::ViewCoverage => Act::View,
             Self::IssueToken => Act::IssueToken,
             Self::RevokeEdge => Act::RevokeEdge,
             Self::ReleaseEdge => Act::ReleaseEdge,

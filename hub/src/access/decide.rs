@@ -56,13 +56,13 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         (Principal::Nobody | Principal::Partner { .. }, Introduce | Propose) => Ok("anybody"),
         (
             Principal::Operator { .. },
-            SignOut | ListCameras | Search | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold,
+            SignOut | ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold,
         ) => Ok("operator"),
         (
             Principal::Administrator { .. },
-            ListCameras | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewHolds | ReadHold | PlaceHold
-            | ReleaseHold | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements
-            | ManageAgreements | ReadRegister | Status | Administer,
+            ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewHolds | ReadHold
+            | PlaceHold | ReleaseHold | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople
+            | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
         ) => Ok("administrator"),
         (Principal::Edge { current: true, .. }, EdgeSession | EdgeDeliver | EdgeRenew) => Ok("box"),
         // A box that lay in a drawer comes back without a visit.

@@ -33,6 +33,7 @@ fn actions() -> Vec<Action> {
         Propose,
         SignOut,
         ListCameras,
+        ViewCoverage,
         Search,
         Thumbnail,
         Playback,
@@ -65,11 +66,12 @@ fn actions() -> Vec<Action> {
     ];
     for action in all {
         match action {
-            SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | Search | Thumbnail | Playback
-            | PlaybackLease | ViewHolds | ReadHold | PlaceHold | ReleaseHold | ViewEdges | IssueToken | RevokeEdge
-            | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer
-            | EdgeSession | EdgeDeliver | EdgeRenew | PartnerConclude | PartnerRevoke | PartnerSearch
-            | PartnerThumbnail | PartnerPlayback | PartnerLease | PartnerClose | PartnerWitness => {}
+            SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | ViewCoverage | Search
+            | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold | PlaceHold | ReleaseHold | ViewEdges
+            | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements
+            | ReadRegister | Status | Administer | EdgeSession | EdgeDeliver | EdgeRenew | PartnerConclude
+            | PartnerRevoke | PartnerSearch | PartnerThumbnail | PartnerPlayback | PartnerLease | PartnerClose
+            | PartnerWitness => {}
         }
     }
     all.to_vec()
@@ -95,6 +97,7 @@ fn what_is_not_allowed_by_name_is_refused() {
                 ReadPage,
                 SignOut,
                 ListCameras,
+                ViewCoverage,
                 Search,
                 Thumbnail,
                 Playback,
@@ -110,6 +113,7 @@ fn what_is_not_allowed_by_name_is_refused() {
                 ReadPage,
                 SignOut,
                 ListCameras,
+                ViewCoverage,
                 Search,
                 Thumbnail,
                 Playback,

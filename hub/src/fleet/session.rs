@@ -224,6 +224,10 @@ impl Talk {
     async fn take_in(&mut self, batch: Vec<Report>) -> ControlFlow<String> {
         let edge = self.live.edge;
         let newest = batch.iter().map(|report| report.sequence).max().unwrap_or(0);
+        if batch.iter().any(|report| report.epoch != self.live.epoch.as_bytes().as_slice()) {
+            // What was held and what is acknowledged counts by the epoch of the hello.
+            return ControlFlow::Break(self.part("a report of another epoch than the session's").await);
+        }
         log_conditions(edge, &batch);
         let ack = match self.fleet.0.catalog.ingest(edge, batch).await {
             Ok(ack) => ack,

@@ -15,14 +15,17 @@ use prost::Message;
 use rusqlite::{Connection, params};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::error;
 
 /// Leaves that share one commit: what is queued while the disk is busy with the one before, so that none
 /// waits longer than two writes.
 const GROUP: usize = 256;
-/// Entries whose values are removed in one go.
-const FORGET_AT_ONCE: u32 = 500;
+/// Somebody's backup may hold the file.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
+/// Entries that are in memory while their age is looked at.
+const LOOKED_AT_ONCE: i64 = 500;
 /// A checkpoint is signed at the latest this long after new leaves.
 const CHECKPOINT_EVERY_US: i64 = 900 * MICROS_PER_SECOND;
 
@@ -33,6 +36,8 @@ pub(super) struct Log {
     key: SigningKey,
     clock: Arc<dyn Clock>,
     checkpointed: WallTime,
+    /// Something was forgotten, and the write-ahead log may still hold it.
+    unswept: bool,
 }
 
 impl Log {
@@ -51,8 +56,15 @@ impl Log {
             )
             .map_err(failed)?;
         connection.execute_batch(include_str!("schema.sql")).map_err(failed)?;
-        let mut log =
-            Self { connection, tree: Growing::default(), organisation, key, clock, checkpointed: WallTime(0) };
+        let mut log = Self {
+            connection,
+            tree: Growing::default(),
+            organisation,
+            key,
+            clock,
+            checkpointed: WallTime(0),
+            unswept: true,
+        };
         log.tree = check(&log.connection, organisation, &log.key.verifying_key(), None)?.0;
         log.close_interrupted()?;
         if log.tree.len() > 0 {
@@ -77,6 +89,8 @@ impl Log {
             }
             self.append_group(appends);
             others.into_iter().for_each(|command| self.serve(command));
+            let _ =
+                self.sweep().inspect_err(|e| error!(error = %Chain(e), "what was forgotten may still be on the disk"));
             if self.tree.len() > 0 && self.clock.utc() - self.checkpointed > CHECKPOINT_EVERY_US {
                 let _ = self.checkpoint().inspect_err(|e| error!(error = %Chain(e), "register checkpoint not written"));
             }
@@ -169,29 +183,56 @@ impl Log {
         self.write(&drafts.iter().collect::<Vec<_>>()).map(drop)
     }
 
-    /// Removes values beside entries older than `before`, from the oldest on; how many.
+    /// Removes values beside entries older than `before`, from the oldest on; how many. An entry dated in the
+    /// future, by a clock that was wrong then, is as old as the one that follows it.
     fn forget_personal(&mut self, before: WallTime) -> Result<u64, RegisterError> {
         let failed = |e| RegisterError::Write(Arc::new(e));
-        let mut forgotten = 0;
-        loop {
+        let now = self.clock.utc();
+        let (mut over, mut looked) = (None, -1);
+        'all: loop {
             let sql = "SELECT sequence, leaf FROM leaf WHERE sequence IN
-                       (SELECT DISTINCT sequence FROM personal ORDER BY sequence LIMIT ?1) ORDER BY sequence";
+                       (SELECT DISTINCT sequence FROM personal WHERE sequence > ?1 ORDER BY sequence LIMIT ?2)
+                       ORDER BY sequence";
             let oldest: Vec<(i64, Vec<u8>)> = self
                 .connection
                 .prepare_cached(sql)
-                .and_then(|mut s| s.query_map([FORGET_AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+                .and_then(|mut s| {
+                    s.query_map([looked, LOOKED_AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+                })
                 .map_err(failed)?;
-            let is_over = |bytes: &[u8]| RegisterLeaf::decode(bytes).is_ok_and(|leaf| leaf.utc_us < before.0);
-            let over = oldest.iter().take_while(|(_, bytes)| is_over(bytes)).map(|(sequence, _)| *sequence);
-            let Some(last) = over.last() else { break };
+            let Some((last, _)) = oldest.last() else { break };
+            looked = *last;
+            for (sequence, bytes) in &oldest {
+                let utc_us = RegisterLeaf::decode(bytes.as_slice()).map_or(i64::MAX, |leaf| leaf.utc_us);
+                if utc_us < before.0 {
+                    over = Some(*sequence);
+                } else if utc_us <= now.0 {
+                    break 'all;
+                }
+            }
+        }
+        let mut forgotten = 0;
+        if let Some(last) = over {
             let deleted = self.connection.execute("DELETE FROM personal WHERE sequence <= ?1", [last]);
-            forgotten += deleted.map_err(failed)? as u64;
+            forgotten = deleted.map_err(failed)? as u64;
+            self.unswept = true;
         }
-        if forgotten > 0 {
-            // The log still holds the pages as they were.
-            self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)?;
-        }
+        self.sweep()?;
         Ok(forgotten)
+    }
+
+    /// The write-ahead log still holds forgotten pages as they were; whoever reads keeps it, and it is tried again.
+    fn sweep(&mut self) -> Result<(), RegisterError> {
+        if !self.unswept {
+            return Ok(());
+        }
+        let failed = |e| RegisterError::Write(Arc::new(e));
+        // Accesses wait for this thread: it does not wait for readers.
+        self.connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(BUSY_WITHIN).map_err(failed)?;
+        self.unswept = busy.map_err(failed)?;
+        Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<SignedEnvelope, RegisterError> {

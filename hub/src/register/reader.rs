@@ -3,7 +3,7 @@
 
 use super::leaf::commitment;
 use super::log::column;
-use super::tree::{Growing, Root, Tree};
+use super::tree::{Growing, Root, consistency_ranges, inclusion_ranges};
 use super::{RegisterError, Verified};
 use campanile_proto::federation::v1::SignedEnvelope;
 use campanile_proto::ids::OrganisationId;
@@ -13,6 +13,7 @@ use ed25519_dalek::VerifyingKey;
 use prost::Message;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -92,23 +93,35 @@ impl Reader {
     }
 
     pub fn inclusion(&self, sequence: u64, size: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        self.tree(size)?.inclusion(sequence)
+        if sequence >= size {
+            return Err(RegisterError::OutOfRange(sequence));
+        }
+        self.roots(inclusion_ranges(sequence, size))
     }
 
     pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, RegisterError> {
-        self.tree(new)?.consistency(old)
+        if old == 0 || old > new {
+            return Err(RegisterError::OutOfRange(old));
+        }
+        self.roots(consistency_ranges(old, new))
     }
 
-    /// The tree as it was with `size` leaves.
-    fn tree(&self, size: u64) -> Result<Tree, RegisterError> {
+    /// Roots of subtrees, a leaf in memory at a time.
+    fn roots(&self, ranges: Vec<Range<u64>>) -> Result<Vec<[u8; 32]>, RegisterError> {
         let connection = self.connect()?;
         let mut statement = connection.prepare(LEAVES).map_err(failed)?;
-        let mut rows = statement.query([0, column(size)]).map_err(failed)?;
-        let mut tree = Tree::default();
-        while let Some(row) = rows.next().map_err(failed)? {
-            tree.push(row.get(0).map_err(failed)?);
-        }
-        if tree.len() == size { Ok(tree) } else { Err(RegisterError::OutOfRange(size)) }
+        let mut root = |range: Range<u64>| {
+            let mut rows = statement.query([column(range.start), column(range.end)]).map_err(failed)?;
+            let mut tree = Growing::default();
+            while let Some(row) = rows.next().map_err(failed)? {
+                tree.push(row.get_ref(0).and_then(|leaf| Ok(leaf.as_blob()?)).map_err(failed)?);
+            }
+            if tree.len() < range.end - range.start {
+                return Err(RegisterError::OutOfRange(range.end));
+            }
+            Ok(tree.root().hash)
+        };
+        ranges.into_iter().map(&mut root).collect()
     }
 }
 

@@ -231,6 +231,53 @@ async fn who_and_why_are_forgotten_after_their_term_and_the_tree_stays_whole() {
 }
 
 #[tokio::test]
+async fn an_entry_dated_in_the_future_holds_back_no_forgetting() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = WallTime(1_800_000_000_000_000);
+    let clock = Arc::new(SimClock::starting_at(start.plus_micros(365 * 24 * MICROS_PER_HOUR)));
+    let path = folder.path().join("register.sqlite");
+    // The clock was a year ahead for 600 entries, and then set right.
+    let register = Register::open(&path, US, key(), clock).unwrap();
+    for request in 0..600 {
+        register.append(draft(Phase::Done, request)).await.unwrap();
+    }
+    drop(register);
+    let clock = Arc::new(SimClock::starting_at(start));
+    let register = Register::open(&path, US, key(), clock.clone()).unwrap();
+    assert_eq!(register.forget_personal(start).await.unwrap(), 0, "nothing proves their age yet");
+    register.append(draft(Phase::Done, 1_000)).await.unwrap();
+    clock.advance_micros(MICROS_PER_HOUR);
+    register.append(draft(Phase::Done, 1_001)).await.unwrap();
+    assert_eq!(register.forget_personal(start.plus_micros(1)).await.unwrap(), 3 * 601);
+    let page = register.page(600, 2).await.unwrap();
+    assert_eq!((page[0].operator.as_deref(), page[1].operator.as_deref()), (None, Some("anna 1001")));
+}
+
+#[tokio::test]
+async fn what_a_reader_kept_in_the_write_ahead_log_is_swept_once_it_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SimClock::starting_at(WallTime(1_800_000_000_000_000)));
+    let path = folder.path().join("register.sqlite");
+    let register = Register::open(&path, US, key(), clock.clone()).unwrap();
+    register.append(draft(Phase::Done, 1_000)).await.unwrap();
+    let holds = || {
+        let files = ["register.sqlite", "register.sqlite-wal"].map(|file| std::fs::read(folder.path().join(file)));
+        let bytes: Vec<u8> = files.into_iter().flatten().flatten().collect();
+        bytes.windows(9).any(|window| window == b"anna 1000")
+    };
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM leaf").unwrap();
+    assert!(reader.query_row("SELECT count(*) FROM leaf", [], |row| row.get::<_, i64>(0)).unwrap() > 0);
+    register.forget_personal(WallTime(1_800_000_000_000_001)).await.unwrap();
+    assert!(holds(), "the control: a reader keeps it");
+    drop(reader);
+    register.append(draft(Phase::Done, 2)).await.unwrap();
+    // Answered after the sweep that follows the entry.
+    register.root().await.unwrap();
+    assert!(!holds());
+}
+
+#[tokio::test]
 async fn a_clock_that_is_not_to_go_by_makes_nobody_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(SimClock::starting_at(WallTime(1_800_000_000_000_000)));

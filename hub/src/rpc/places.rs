@@ -1,4 +1,4 @@
-//! How many may be connected: in all, and from one address without a certificate of ours.
+//! How many may be connected: in all, and without a certificate of ours, from one network and altogether.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,11 +15,22 @@ use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 const ALL: usize = 4_096;
 /// Boxes being enrolled, partners, and handshakes not yet done; a cabinet router may stand before dozens.
 pub(super) const STRANGERS: usize = 64;
+/// However many addresses they come from, the boxes' places stay free.
+const ALL_STRANGERS: usize = 1_024;
 
+/// By network, see [`network`].
 type Strangers = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 fn locked(strangers: &Strangers) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
     strangers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one subscriber can take at will: an IPv4 address, an IPv6 /64 (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::from((u128::from(address) & !u128::from(u64::MAX)).to_be_bytes()),
+        v4 => v4,
+    }
 }
 
 pub(super) struct Places {
@@ -57,8 +68,11 @@ impl Places {
 
     /// A place for who has shown nothing yet.
     pub fn take(&self, address: IpAddr) -> Option<Place> {
-        let one = self.all.clone().try_acquire_owned().ok()?;
+        let (one, address) = (self.all.clone().try_acquire_owned().ok()?, network(address));
         let mut strangers = locked(&self.strangers);
+        if strangers.values().sum::<usize>() >= ALL_STRANGERS {
+            return None;
+        }
         let count = strangers.entry(address).or_default();
         if *count >= STRANGERS {
             return None;
@@ -129,5 +143,23 @@ mod tests {
         drop((taken, again));
         assert!(locked(&places.strangers).is_empty());
         assert_eq!(places.all.available_permits(), ALL);
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_leaves_the_boxes_places_free() {
+        let places = Places::new();
+        let v6 = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let mut taken: Vec<_> = (0..STRANGERS as u16).map(|host| places.take(v6(1, host)).unwrap()).collect();
+        assert!(places.take(v6(1, 999)).is_none(), "one /64 is one network");
+        taken.extend(
+            (2..=16)
+                .flat_map(|net| (0..STRANGERS as u16).map(move |host| (net, host)))
+                .map(|(net, host)| places.take(v6(net, host)).unwrap()),
+        );
+        assert_eq!(taken.len(), ALL_STRANGERS);
+        assert!(places.take(v6(17, 1)).is_none());
+        assert_eq!(places.all.available_permits(), ALL - ALL_STRANGERS);
+        taken[0].stranger = None;
+        assert!(places.take(v6(17, 1)).is_some());
     }
 }

@@ -9,7 +9,9 @@ use crate::access::{Action, Request};
 use axum::Json;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use campanile_proto::ids::EdgeId;
+use campanile_proto::edge::v1::{Alarm, EdgeHealth};
+use campanile_proto::ids::{CameraId, EdgeId};
+use campanile_proto::time::WallTime;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -17,6 +19,10 @@ use std::time::Duration;
 const MAX_SITE_CHARACTERS: usize = 200;
 /// A token travels to a cabinet on paper or in a message.
 const DEFAULT_TERM: Duration = Duration::from_secs(24 * 3_600);
+/// A box has 64 cameras at most.
+const MAX_ALARMS: usize = 100;
+/// Of an alarm's sentence, in characters.
+const MAX_SENTENCE: usize = 500;
 const LONGEST_TERM: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 pub(super) fn add(routes: Routes) -> Routes {
@@ -40,19 +46,37 @@ async fn list(call: Call<()>) -> Result<Response, Problem> {
                 "last_seen": edge.last_seen.map(output::time),
             });
             if let Some(health) = &edge.health {
-                shown["health"] = json!({
-                    "disk_free_bytes": health.disk_free_bytes, "disk_total_bytes": health.disk_total_bytes,
-                    "memory_bytes": health.memory_bytes, "load": health.load,
-                    "outbox_waiting": health.outbox_waiting,
-                    "clock": health.clock().as_str_name().trim_start_matches("TIME_SOURCE_").to_lowercase(),
-                    "clock_uncertainty_us": health.clock_uncertainty_us,
-                    "analyse_restarts": health.analyse_restarts, "temperature_celsius": health.temperature_celsius,
-                });
+                shown["health"] = shown_health(health);
             }
             shown
         })
         .collect();
     Ok(Json(json!({ "edges": shown })).into_response())
+}
+
+/// As the box last told it.
+fn shown_health(health: &EdgeHealth) -> Value {
+    let alarm = |alarm: &Alarm| {
+        let camera = CameraId::try_from(&alarm.camera_id).ok();
+        json!({
+            "kind": alarm.kind().as_str_name().trim_start_matches("ALARM_KIND_").to_lowercase(),
+            "camera": camera, "sentence": alarm.sentence.chars().take(MAX_SENTENCE).collect::<String>(),
+            "at": alarm.at.as_ref().map(|at| output::time(WallTime(at.utc_us))),
+        })
+    };
+    let alarms: Vec<Value> = health.alarms.iter().take(MAX_ALARMS).map(alarm).collect();
+    json!({
+        "disk_free_bytes": health.disk_free_bytes, "disk_total_bytes": health.disk_total_bytes,
+        "memory_bytes": health.memory_bytes, "load": health.load,
+        "outbox_waiting": health.outbox_waiting,
+        "clock": health.clock().as_str_name().trim_start_matches("TIME_SOURCE_").to_lowercase(),
+        "clock_uncertainty_us": health.clock_uncertainty_us,
+        "analyse_restarts": health.analyse_restarts, "temperature_celsius": health.temperature_celsius,
+        // Null while nothing is foreseen.
+        "days_kept": (health.days_agreed > 0).then_some(health.days_kept),
+        "days_agreed": (health.days_agreed > 0).then_some(health.days_agreed),
+        "alarms": alarms,
+    })
 }
 
 #[derive(Deserialize)]
@@ -125,6 +149,35 @@ async fn release(call: Call<EdgeId>) -> Result<Response, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use campanile_proto::edge::v1::AlarmKind;
+    use campanile_proto::types::v1::Instant;
+
+    #[test]
+    fn an_alarm_of_a_box_is_shown_with_its_camera_and_its_time() {
+        let camera = CameraId::from_u128(7);
+        let at = Instant { utc_us: 1_800_000_000_000_000, ..Instant::default() };
+        let alarm = |camera_id| Alarm {
+            kind: AlarmKind::DiskError.into(),
+            camera_id,
+            sentence: "x".repeat(2_000),
+            at: Some(at.clone()),
+        };
+        let alarms = vec![alarm(camera.into()), alarm(Default::default())];
+        let shown = shown_health(&EdgeHealth { alarms, ..EdgeHealth::default() });
+        assert_eq!(shown["alarms"][0]["kind"], "disk_error");
+        assert_eq!(shown["alarms"][0]["camera"], camera.to_string());
+        assert_eq!(shown["alarms"][0]["at"], "2027-01-15T08:00:00.000000Z");
+        assert_eq!(shown["alarms"][0]["sentence"].as_str().unwrap().len(), MAX_SENTENCE);
+        assert_eq!(shown["alarms"][1]["camera"], Value::Null);
+        assert_eq!(shown_health(&EdgeHealth::default())["alarms"], json!([]));
+    }
+
+    #[test]
+    fn days_that_nobody_foresees_are_not_shown_as_none() {
+        let shown = shown_health(&EdgeHealth { days_kept: 0.0, days_agreed: 7, ..EdgeHealth::default() });
+        assert_eq!((&shown["days_kept"], &shown["days_agreed"]), (&json!(0.0), &json!(7)));
+        assert_eq!(shown_health(&EdgeHealth::default())["days_kept"], Value::Null);
+    }
 
     #[test]
     fn a_term_is_a_number_and_its_unit() {

@@ -9,6 +9,7 @@ mod agreements;
 mod cameras;
 pub mod client;
 mod clock;
+mod coverage;
 mod edges;
 mod holds;
 mod input;

@@ -12,9 +12,11 @@
 //! SHA-256(previous link || header || SHA-256(payload)); before the first record stands the header's
 //! `previous_link`, or 32 zero bytes.
 
+mod inspect;
 mod record;
 mod seal;
 
+pub use inspect::{Ending, InspectError, Inspected, inspect};
 pub use record::{
     DamagedRecord, LINK_BYTES, Link, MAGIC, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, Record, RecordPrefix,
     TRAILER_BYTES, first_link, next_link,

@@ -20,8 +20,11 @@ pub const NAMES: &[&str] = &[
     "edge_report_camera_losses",
     "edge_report_segment",
     "edge_report_segment_signed",
+    "edge_report_segment_suspect",
     "edge_report_sealed",
     "edge_report_health",
+    "edge_report_health_alarm",
+    "edge_report_health_days",
     "edge_report_anchor",
     "edge_report_gap",
     "edge_fetch_refused",
@@ -122,6 +125,7 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         ..SegmentState::default()
     };
     let signed = SegmentState { last_link: hash(8), edge_signature: hash(7), ..segment.clone() };
+    let suspect = SegmentState { suspect: "a flush failed: Input/output error".into(), ..segment.clone() };
     let lossy = CameraState { streams: vec![losses], ..camera.clone() };
     let sealed = SealedRecord {
         segment_header: header().encode_to_vec().into(),
@@ -143,7 +147,16 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         certificate_expires_us: AT_US as u64 + 1,
         temperature_celsius: 48.5,
         acknowledged_through: 16,
+        ..EdgeHealth::default()
     };
+    let alarm = Alarm {
+        kind: AlarmKind::DiskError.into(),
+        camera_id: id(4),
+        sentence: "guarda il disco".into(),
+        at: Some(instant()),
+    };
+    let alarming = EdgeHealth { alarms: vec![alarm], ..health.clone() };
+    let foreseeing = EdgeHealth { days_kept: 3.5, days_agreed: 7, ..health.clone() };
     let gap = Gap {
         camera_id: id(4),
         stream: Stream::Main.into(),
@@ -174,8 +187,11 @@ pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
         ("edge_report_camera_losses", report(Body::Camera(lossy))),
         ("edge_report_segment", report(Body::Segment(segment))),
         ("edge_report_segment_signed", report(Body::Segment(signed))),
+        ("edge_report_segment_suspect", report(Body::Segment(suspect))),
         ("edge_report_sealed", report(Body::Sealed(sealed))),
         ("edge_report_health", report(Body::Health(health))),
+        ("edge_report_health_alarm", report(Body::Health(alarming))),
+        ("edge_report_health_days", report(Body::Health(foreseeing))),
         ("edge_report_anchor", report(Body::Anchor(anchor()))),
         ("edge_report_gap", report(Body::Gap(gap))),
         ("edge_fetch_refused", FetchRefused(refused)),

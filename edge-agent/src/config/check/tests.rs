@@ -24,6 +24,7 @@ fn the_shipped_file_is_valid_and_shows_the_defaults() {
     let all = Config::parse(&all.join("\n"), Path::new("/etc/campanile/edge.toml")).unwrap();
     assert_eq!(all.cameras.len(), 1);
     assert!(all.cameras[0].sub.is_some());
+    assert_eq!((all.cameras[0].days, all.cameras[0].max_bytes), (Some(3), Some(60_000_000_000)));
     assert_eq!(all.cameras[0].ignore.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
 }
 
@@ -41,6 +42,8 @@ fn every_problem_is_named_at_once_with_its_remedy() {
         main = "rtsp://admin:segreto@10.0.0.2/1"
         latitude = 43.0
         ignore = [[[0.0, 0.0], [1.5, 0.0], [0.0, 1.0]]]
+        days = 8
+        max_bytes = 1000
         [[camera]]
         name = "porta"
         main = "http://10.0.0.2/1"
@@ -56,6 +59,8 @@ fn every_problem_is_named_at_once_with_its_remedy() {
             "name",
             "media_dir",
             "retention.days",
+            "camera[0].days",
+            "camera[0].max_bytes",
             "camera[0].main",
             "camera[0].latitude",
             "camera[0].ignore",
@@ -67,6 +72,24 @@ fn every_problem_is_named_at_once_with_its_remedy() {
     );
     assert!(found.iter().all(|p| !p.remedy.is_empty()));
     assert!(!format!("{found:?}").contains("segreto"));
+}
+
+#[test]
+fn a_camera_may_keep_less_than_its_box_and_never_more() {
+    let with = |days: u32| {
+        format!(
+            "config_version = 1\nname = \"n\"\nstate_dir = \"s\"\nmedia_dir = \"m\"\n[retention]\ndays = 5\n\
+             [[camera]]\nname = \"c\"\nmain = \"rtsp://h:554/1\"\ndays = {days}\nmax_bytes = 2000000000\n"
+        )
+    };
+    for days in [1, 5] {
+        let config = Config::parse(&with(days), Path::new("edge.toml")).unwrap();
+        assert_eq!((config.cameras[0].days, config.cameras[0].max_bytes), (Some(days), Some(2_000_000_000)));
+    }
+    for days in [0, 6, 7, 8] {
+        let found = problems(&with(days));
+        assert_eq!(found.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["camera[0].days"]);
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ use campanile_proto::types::v1::RecordKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod failing;
+
 const CAMERA: CameraId = CameraId::from_u128(1);
 
 fn format() -> Arc<StreamFormat> {

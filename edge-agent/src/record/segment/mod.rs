@@ -1,8 +1,10 @@
 //! Segment files: written once from front to back, read also while they grow.
 
+mod disk;
 mod reader;
 mod writer;
 
+pub use disk::{Disk, OwnDisk, SegmentFile};
 pub use reader::{Entry, SegmentReader, Verified};
 pub use writer::{Appended, Closed, SegmentWriter};
 
@@ -60,6 +62,16 @@ impl SegmentError {
             }
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
             _ => Kind::Internal,
+        }
+    }
+
+    /// Why a segment that met this is suspect; none: what was written of it stands. A full disk that takes no more
+    /// has what it took; one that is found full while flushing has lost some of it.
+    pub fn doubt(&self) -> Option<String> {
+        match self {
+            Self::Write { source, .. } if self.kind() != Kind::Exhausted => Some(format!("a write failed: {source}")),
+            Self::Sync { source, .. } => Some(format!("a flush failed: {source}")),
+            _ => None,
         }
     }
 }

@@ -29,7 +29,7 @@ fn fragment(index: u64) -> RecordHeader {
 fn write(path: &Path, suite: Suite) -> (SegmentWriter, PrivateKey) {
     let (private, public) = key_pair();
     let to = (suite != Suite::Clear).then_some(&public);
-    let mut writer = SegmentWriter::create(path, header(suite), to).unwrap();
+    let mut writer = SegmentWriter::create(&OwnDisk, path, header(suite), to).unwrap();
     writer.init(Instant::default(), b"ftyp moov").unwrap();
     for index in 0..3 {
         writer.append(fragment(index), format!("moof mdat {index}").as_bytes()).unwrap();
@@ -54,7 +54,7 @@ fn the_private_key_opens_what_was_sealed_and_the_disk_shows_none_of_it() {
     let folder = tempfile::tempdir().unwrap();
     for suite in [Suite::Aes256Gcm, Suite::Chacha20Poly1305] {
         let path = folder.path().join(format!("{suite:?}"));
-        let (writer, private) = write(&path, suite);
+        let (mut writer, private) = write(&path, suite);
         writer.close(Instant::default(), None).unwrap();
         let plain = open_all(&path, &private);
         let expected: [&[u8]; 4] = [b"ftyp moov", b"moof mdat 0", b"moof mdat 1", b"moof mdat 2"];
@@ -93,7 +93,7 @@ fn a_file_being_written_is_read_as_far_as_it_goes() {
 fn a_footer_holds_table_and_signature_over_the_last_link() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("closed");
-    let (writer, _) = write(&path, Suite::Aes256Gcm);
+    let (mut writer, _) = write(&path, Suite::Aes256Gcm);
     let (id, last) = (writer.header().segment_id.clone(), writer.link());
     let signer: Signer = Arc::new(|input: &[u8]| input.to_vec());
     writer.close(Instant::default(), Some(&signer)).unwrap();

@@ -1,18 +1,15 @@
 //! One segment being written.
 
-use super::{SegmentError, Signed, Signer};
+use super::{Disk, SegmentError, SegmentFile, Signed, Signer};
 use bytes::Bytes;
 use campanile_proto::segment::{Link, MAGIC, PublicKey, Record, SegmentKey, first_link, footer_signature_input};
 use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Suite, TableEntry};
 use prost::Message;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Holds the segment's key in memory only; forgotten when dropped.
 pub struct SegmentWriter {
-    file: File,
+    file: Box<dyn SegmentFile>,
     path: PathBuf,
     header: SegmentHeader,
     header_bytes: Bytes,
@@ -46,9 +43,13 @@ pub struct Closed {
 
 impl SegmentWriter {
     /// Makes the file and writes the segment record; `to` is none in the clear, and `header.suite` says so too.
-    pub fn create(path: &Path, header: SegmentHeader, to: Option<&PublicKey>) -> Result<Self, SegmentError> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|source| SegmentError::Create { path: path.into(), source })?;
+    pub fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        header: SegmentHeader,
+        to: Option<&PublicKey>,
+    ) -> Result<Self, SegmentError> {
+        let file = disk.create(path).map_err(|source| SegmentError::Create { path: path.into(), source })?;
         let seal = |source| SegmentError::Seal { path: path.into(), source };
         let header_bytes = Bytes::from(header.encode_to_vec());
         let (key, wrapped_key) = match to {
@@ -103,7 +104,8 @@ impl SegmentWriter {
     }
 
     /// Writes the signed footer and brings everything to disk. `end`: of the last byte received.
-    pub fn close(mut self, end: Instant, signer: Option<&Signer>) -> Result<Closed, SegmentError> {
+    /// Nothing may be written behind it.
+    pub fn close(&mut self, end: Instant, signer: Option<&Signer>) -> Result<Closed, SegmentError> {
         let last_link = Bytes::copy_from_slice(&self.link);
         let input = footer_signature_input(&self.header.segment_id, &last_link);
         let edge_signature = Bytes::from(signer.map(|sign| sign(&input)).unwrap_or_default());
@@ -123,7 +125,7 @@ impl SegmentWriter {
 
     /// Brings what was written to disk.
     pub fn sync(&self) -> Result<(), SegmentError> {
-        self.file.sync_data().map_err(|source| SegmentError::Sync { path: self.path.clone(), source })
+        self.file.sync().map_err(|source| SegmentError::Sync { path: self.path.clone(), source })
     }
 
     fn seal_and_write(
@@ -157,7 +159,7 @@ impl SegmentWriter {
 
     /// After a failed write the file ends in a torn record: nothing more may be written to it.
     fn write(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
-        self.file.write_all(bytes).map_err(|source| SegmentError::Write { path: self.path.clone(), source })?;
+        self.file.append(bytes).map_err(|source| SegmentError::Write { path: self.path.clone(), source })?;
         self.size_bytes += bytes.len() as u64;
         Ok(())
     }

@@ -224,6 +224,7 @@ async fn footage_is_listed_opened_and_put_on_one_time_line() {
         }
     }
     assert_eq!(decode_times, (0..6).map(|n| n * SECOND).collect::<Vec<_>>());
+    pass.close(1, 1).await;
     stand.close().await;
 }
 
@@ -242,6 +243,7 @@ async fn a_changed_record_breaks_the_chain_and_is_not_shown() {
     };
     assert!(matches!(group(2, 3).await, Err(PlaybackError::Chain)));
     assert!(group(4, 5).await.is_ok());
+    pass.close(1, 1).await;
     stand.close().await;
 }
 
@@ -299,6 +301,7 @@ async fn footage_past_its_term_is_not_shown() {
     assert!(group().await.is_ok());
     stand.clock.advance_micros(169 * 3_600 * 1_000_000);
     assert!(matches!(group().await, Err(PlaybackError::Keeper(_) | PlaybackError::Expired)));
+    pass.close(1, 1).await;
     stand.close().await;
 }
 
@@ -378,6 +381,7 @@ async fn a_box_enrolled_anew_shows_what_its_revoked_self_recorded() {
         )
     };
     assert!(group(2).await.is_ok());
+    pass.close(1, 1).await;
     stand.close().await;
 }
 

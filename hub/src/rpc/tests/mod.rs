@@ -128,16 +128,16 @@ impl Stand {
         }
     }
 
-    /// Returns once the catalogue's file is closed, so that it can be put aside.
+    /// Returns once the catalogue's file and the register's are closed, so that others can open them.
     async fn close(self) {
-        let Self { dir, catalog, fleet, playback, holds, stop, task, .. } = self;
+        let Self { dir, catalog, fleet, playback, holds, door, register, stop, task, .. } = self;
         fleet.close().await;
         stop.cancel();
         task.await.unwrap();
-        drop((catalog, fleet, playback, holds));
+        drop((catalog, fleet, playback, holds, door, register));
         let until = std::time::Instant::now() + PATIENCE;
-        while dir.join("catalog.sqlite-wal").exists() {
-            assert!(std::time::Instant::now() < until, "the catalogue is still open");
+        while ["catalog.sqlite-wal", "register.sqlite-wal"].iter().any(|file| dir.join(file).exists()) {
+            assert!(std::time::Instant::now() < until, "the catalogue or the register is still open");
             tokio::task::yield_now().await;
         }
     }

@@ -58,6 +58,22 @@ async fn a_session_welcomes_and_acknowledges_what_is_durable() {
 }
 
 #[tokio::test]
+async fn a_report_of_another_epoch_than_the_sessions_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = Stand::open(dir.path()).await;
+    let enrolled = stand.enrolled().await;
+    let mut session = enrolled.session(&stand, enrolled.hello(1, 0)).await.unwrap();
+    session.welcome().await;
+    session.report(camera(&enrolled, 1, "Piazza")).await;
+    ack(&mut session).await;
+    let other = TestBox { epoch: Epoch::random(), ..enrolled.clone() };
+    session.report(camera(&other, 2, "Another piazza")).await;
+    assert_eq!(session.goodbye().await, "a report of another epoch than the session's");
+    assert_eq!(stand.catalog.cameras().await.unwrap()[0].name, "Piazza");
+    stand.close().await;
+}
+
+#[tokio::test]
 async fn revoking_ends_a_live_session_within_five_seconds_and_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let stand = Stand::open(dir.path()).await;

@@ -3,7 +3,7 @@
 use super::connection::{Connection, segment};
 use super::{Done, Plain, Target, show};
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub enum Edges {
@@ -37,7 +37,7 @@ impl Edges {
     pub async fn run(self) -> Done {
         match self {
             Self::List(Plain { target }) => {
-                let answer = Connection::open(&target).await?.get("/api/v1/edges").await?;
+                let mut answer = Connection::open(&target).await?.get("/api/v1/edges").await?;
                 let columns = [
                     ("name", "BOX"),
                     ("site_name", "SITE"),
@@ -46,7 +46,12 @@ impl Edges {
                     ("last_seen", "LAST SEEN"),
                     ("id", "ID"),
                     ("reason", "REASON"),
+                    ("days", "DAYS KEPT"),
+                    ("alarms", "ALARMS"),
                 ];
+                if !target.json {
+                    answer["edges"].as_array_mut().into_iter().flatten().for_each(lift_health);
+                }
                 show::rows(target.json, &answer["edges"], &columns);
             }
             Self::Token { name, valid, target } => {
@@ -63,5 +68,31 @@ impl Edges {
             }
         }
         Ok(())
+    }
+}
+
+/// What matters of a box's health, in cells.
+fn lift_health(edge: &mut Value) {
+    if let (Some(kept), Some(agreed)) = (edge["health"]["days_kept"].as_f64(), edge["health"]["days_agreed"].as_u64()) {
+        edge["days"] = format!("{kept:.1} of {agreed}").into();
+    }
+    let alarms = edge["health"]["alarms"].as_array();
+    let sentences: Vec<&str> = alarms.into_iter().flatten().filter_map(|alarm| alarm["sentence"].as_str()).collect();
+    edge["alarms"] = sentences.join(" · ").into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_box_alarms_of_stands_in_its_row() {
+        let alarms = [json!({ "sentence": "the disk" }), json!({ "sentence": "the clock" })];
+        let mut edge = json!({ "health": { "alarms": alarms, "days_kept": 3.26, "days_agreed": 7 } });
+        lift_health(&mut edge);
+        assert_eq!((&edge["alarms"], &edge["days"]), (&json!("the disk · the clock"), &json!("3.3 of 7")));
+        let mut silent = json!({ "name": "palo", "health": { "days_kept": null, "days_agreed": null } });
+        lift_health(&mut silent);
+        assert_eq!((&silent["alarms"], &silent["days"]), (&json!(""), &Value::Null));
     }
 }

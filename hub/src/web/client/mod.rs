@@ -8,6 +8,7 @@ mod agreements;
 mod cameras;
 mod clock;
 mod connection;
+mod coverage;
 mod edges;
 mod holds;
 mod pin;
@@ -74,6 +75,8 @@ pub enum Command {
     Play(play::Play),
     /// List cameras, ours and those partners let us use; or move one of ours to another box.
     Cameras(cameras::Cameras),
+    /// How much of each day each camera recorded, and why not all of it.
+    Coverage(coverage::Coverage),
     /// The hub's clock: show, confirm.
     #[command(subcommand)]
     Clock(clock::Clock),
@@ -172,6 +175,7 @@ pub(super) async fn run(command: Command) -> Done {
         Command::Search(search) => search.run().await,
         Command::Play(play) => play.run().await,
         Command::Cameras(cameras) => cameras.run().await,
+        Command::Coverage(coverage) => coverage.run().await,
         Command::Clock(clock) => clock.run().await,
         Command::Edges(edges) => edges.run().await,
         Command::Holds(holds) => holds.run().await,

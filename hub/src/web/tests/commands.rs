@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &str, Action)] = &[
         "00000000-0000-0000-0000-000000000007 --to 00000000-0000-0000-0000-000000000008",
         Action::Administer,
     ),
+    ("coverage", "--from -1d --camera 00000000-0000-0000-0000-000000000007", Action::ViewCoverage),
     ("clock show", "", Action::Status),
     ("clock confirm", "2026-03-01T14:30:00Z", Action::Administer),
     ("edges list", "", Action::ViewEdges),

@@ -1,6 +1,7 @@
 //! The web side of a whole hub in a folder, behind a door that a test can shut.
 
 mod commands;
+mod coverage;
 mod door;
 mod people;
 
