@@ -6,6 +6,7 @@ use crate::catalog::{self, Catalog, CatalogError, Derived};
 use crate::config::Config;
 use crate::federation::{Federation, FederationError};
 use crate::fleet::{self, Authority, AuthorityError, Fleet, FleetError, Identity, IdentityError, SessionTerms};
+use crate::holds::{self, Holds, HoldsError};
 use crate::media::{Keeper, KeeperError, Playback, RingKeeper};
 use crate::register::{Register, RegisterError};
 use crate::retention::Retention;
@@ -39,6 +40,7 @@ pub struct Hub {
     pub keeper: Arc<RingKeeper>,
     pub fleet: Fleet,
     pub playback: Playback,
+    pub holds: Holds,
     pub search: Search,
     pub door: Door,
     pub people: People,
@@ -79,6 +81,8 @@ pub enum HubError {
     Catalog(#[from] CatalogError),
     #[error("the fleet")]
     Fleet(#[from] FleetError),
+    #[error("the holds")]
+    Holds(#[from] HoldsError),
     #[error("the register")]
     Register(#[from] RegisterError),
     #[error("the accounts")]
@@ -161,6 +165,11 @@ pub async fn run(
         ended("retention", &token, ())
     });
 
+    let (token, holds) = (stop.child_token(), hub.holds.clone());
+    tasks.spawn(async move {
+        holds.run(token.clone()).await;
+        ended("holds", &token, ())
+    });
     let token = stop.child_token();
     tasks.spawn(async move {
         follower.run(token.clone()).await;
@@ -264,6 +273,16 @@ pub(crate) async fn open(
     let fleet = Fleet::open(&dir, parts).await?;
     let playback =
         Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), door.clone(), clock.clone(), days);
+    let parts = holds::Parts {
+        organisation: identity.id,
+        catalog: catalog.clone(),
+        keeper: keeper.clone(),
+        fleet: fleet.clone(),
+        door: door.clone(),
+        clock: clock.clone(),
+        retention_days: days,
+    };
+    let holds = Holds::open(&dir, parts).await?;
     let (search, follower) =
         Search::open(&dir.join("derived").join("tantivy"), derived.clone(), catalog.clone(), clock.clone()).await?;
     let publishing = door.clone();
@@ -288,6 +307,7 @@ pub(crate) async fn open(
         keeper,
         fleet,
         playback,
+        holds,
         search,
         door,
         people,

@@ -12,6 +12,7 @@ pub mod config;
 pub mod coverage;
 pub mod federation;
 pub mod fleet;
+pub mod holds;
 pub mod hub;
 pub mod media;
 pub mod notify;

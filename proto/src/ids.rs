@@ -115,6 +115,8 @@ id!(/// One access to footage or events, and its register entries.
     RequestId, "request id");
 id!(/// A partner's lease on an interval of one camera.
     LeaseId, "lease id");
+id!(/// A hold: footage that is kept beyond its term.
+    HoldId, "hold id");
 id!(/// 128 random bits made with a box's database.
     Epoch, "epoch");
 id!(/// One life of a hub's catalogue.

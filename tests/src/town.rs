@@ -31,6 +31,8 @@ pub struct Town {
     pub folder: PathBuf,
     pub boxes: Vec<EdgeBox>,
     pub hub: Option<Process>,
+    /// A wall clock of the hub that is off, see [`Process::start_at`].
+    pub wall: Option<String>,
     /// Where it last served: a hub that ended in order takes its file away, and comes back at the same ports.
     last: Option<Addresses>,
 }
@@ -69,7 +71,7 @@ impl Town {
             web: Listen { listen: "127.0.0.1:0" },
         })?;
         write_private(&folder.join("hub.toml"), &text)?;
-        Ok(Self { plan, folder, boxes: Vec::new(), hub: None, last: None })
+        Ok(Self { plan, folder, boxes: Vec::new(), hub: None, wall: None, last: None })
     }
 
     pub fn data(&self) -> PathBuf {
@@ -88,7 +90,8 @@ impl Town {
             self.keep_ports(before)?;
         }
         let log = self.folder.join("hub.log");
-        let mut process = Process::start("campanile-hub", &["run", "--config", &self.config()], &log)?;
+        let run = ["run", "--config", &self.config()];
+        let mut process = Process::start_at("campanile-hub", &run, &log, self.wall.as_deref())?;
         let what = format!("the hub of {} serves", self.plan.name);
         let addresses = until(&what, READY_WITHIN, || {
             process.still_runs().map_err(|error| format!("{error:#}"))?;

@@ -223,8 +223,7 @@ fn media_folder(parts: &Parts, names: &CameraNames) -> Folder {
         media_dir: parts.config.media_dir.clone(),
         timekeeper: parts.timekeeper.clone(),
         rules: rules(&parts.config, names),
-        pinned: watch::channel(Arc::default()).1,
-        wished_days: parts.wishes.subscribe(),
+        wishes: parts.wishes.subscribe(),
         full: parts.full.clone(),
         unnoted: Arc::default(),
     }

@@ -344,7 +344,9 @@ async fn a_copy_of_a_segment_under_another_name_never_takes_its_place_and_is_lef
     std::fs::create_dir_all(&elsewhere).unwrap();
     let copies =
         [path.with_file_name(format!("{}.seg", SegmentId::random())), elsewhere.join(path.file_name().unwrap())];
-    copies.iter().for_each(|copy| drop(std::fs::copy(&path, copy).unwrap()));
+    for copy in &copies {
+        std::fs::copy(&path, copy).unwrap();
+    }
     rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
     let rows = index.all_segments().await.unwrap();
     assert_eq!(rows.iter().map(|row| (row.id, row.path.clone())).collect::<Vec<_>>(), [(segment.id, path.clone())]);

@@ -12,6 +12,7 @@ pub mod fragment;
 pub mod home;
 mod lane;
 mod orders;
+pub mod pinned;
 mod queue;
 pub mod recorder;
 pub mod retain;

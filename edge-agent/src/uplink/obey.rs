@@ -5,6 +5,7 @@ use super::deliveries::{Deliveries, Refused};
 use super::outbox::Window;
 use super::session::{Uplink, Wishes, gone, said_goodbye};
 use crate::keys::KeySet;
+use crate::record::pinned;
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::{
@@ -172,12 +173,17 @@ impl Obey<'_> {
         let mut problems = Vec::new();
         let generation = desired.generation;
         if generation >= self.uplink.wishes.borrow().generation {
+            let (pins, unread) = pinned::read(&desired.pins);
+            if unread > 0 {
+                problems.push(format!("{unread} pins cannot be read"));
+            }
+            let mut wishes = Wishes { pins, ..self.uplink.wishes.borrow().clone() };
             if (1..=7).contains(&desired.retention_days) {
-                let wishes = Wishes { generation, retention_days: desired.retention_days };
-                self.uplink.wishes.send_replace(wishes);
+                (wishes.generation, wishes.retention_days) = (generation, desired.retention_days);
             } else {
                 problems.push(format!("retention_days is {}, not 1 to 7", desired.retention_days));
             }
+            self.uplink.wishes.send_replace(wishes);
         }
         let applied = EdgeMessage { message: Some(Up::Applied(Applied { generation, problems })) };
         // Said again with the next wish; a full link must not hold up the hub's other words.

@@ -10,6 +10,7 @@ use crate::clock::Timekeeper;
 use crate::identity::{self, Identity, IdentityFolder};
 use crate::index::Index;
 use crate::keys::KeySet;
+use crate::record::pinned::Pin;
 use campanile_proto::edge::v1::edge_client::EdgeClient;
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::hub_message::Message as Down;
@@ -38,12 +39,14 @@ pub enum Standing {
 }
 
 /// What the hub wants of this box.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Wishes {
     pub generation: u64,
     /// 0: none said yet.
     pub retention_days: u32,
+    /// What holds cover and the hub has not copied yet.
+    pub pins: Vec<Pin>,
 }
 
 /// The uplink's parts; `run` is its life.
@@ -227,6 +230,22 @@ fn random() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wishes_of_an_earlier_version_are_read_and_pins_survive_a_restart() {
+        let earlier: Wishes = serde_json::from_str(r#"{"generation":3,"retention_days":5}"#).unwrap();
+        assert_eq!(earlier, Wishes { generation: 3, retention_days: 5, pins: Vec::new() });
+        let pin = Pin {
+            hold: campanile_proto::ids::HoldId::from_u128(1),
+            camera: campanile_proto::ids::CameraId::from_u128(2),
+            from: campanile_proto::time::WallTime(5),
+            to: campanile_proto::time::WallTime(9),
+            until: campanile_proto::time::WallTime(100),
+        };
+        let pinned = Wishes { pins: vec![pin], ..earlier };
+        let read: Wishes = serde_json::from_slice(&serde_json::to_vec(&pinned).unwrap()).unwrap();
+        assert_eq!(read, pinned);
+    }
 
     #[test]
     fn a_hub_that_claims_to_hold_everything_does_not_end_the_box() {

@@ -16,9 +16,9 @@ use campanile_proto::edge::v1::fetch::What;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::report::Body;
 use campanile_proto::edge::v1::{
-    CancelFetch, Desired, Fetch, FetchClass, Follow, FragmentRange, Gap, HubTime, Replay, TimeSpan,
+    CancelFetch, Desired, Fetch, FetchClass, Follow, FragmentRange, Gap, HubTime, Pin, Replay, TimeSpan,
 };
-use campanile_proto::ids::{BootId, CameraId, FetchId, ObjectId, RunId};
+use campanile_proto::ids::{BootId, CameraId, FetchId, HoldId, ObjectId, RunId};
 use campanile_proto::signed;
 use campanile_proto::time::{MonoTime, SystemClock, WallTime};
 use campanile_proto::types::v1::{RecordHeader, Stream};
@@ -165,8 +165,18 @@ async fn keys_wishes_and_time_are_taken_only_from_the_organisation() {
         Down::Keys(hub.keys(5)),
         Down::Keys(hub.keys(4)),
         Down::Time(HubTime { utc_us: NOON, uncertainty_us: 5, signature }),
-        Down::Desired(Desired { generation: 3, retention_days: 2 }),
-        Down::Desired(Desired { generation: 4, retention_days: 30 }),
+        Down::Desired(Desired { generation: 3, retention_days: 2, ..Desired::default() }),
+        Down::Desired(Desired {
+            generation: 4,
+            retention_days: 30,
+            pins: vec![Pin {
+                hold_id: HoldId::from_u128(1).into(),
+                camera_id: CameraId::from_u128(2).into(),
+                from_us: 5,
+                to_us: 9,
+                until_us: 100,
+            }],
+        }),
     ] {
         hub.say(message).await;
     }
@@ -185,7 +195,9 @@ async fn keys_wishes_and_time_are_taken_only_from_the_organisation() {
         .await;
     assert_eq!(problems, [0, 1]);
     assert_eq!(edge.keys.borrow().as_ref().unwrap().generation, 5);
-    assert_eq!(*edge.wishes.borrow(), Wishes { generation: 3, retention_days: 2 });
+    let wishes = edge.wishes.borrow().clone();
+    assert_eq!((wishes.generation, wishes.retention_days), (3, 2));
+    assert_eq!(wishes.pins.iter().map(|pin| pin.camera).collect::<Vec<_>>(), [CameraId::from_u128(2)]);
     until_empty(&edge.index).await;
     let anchors = edge.index.anchors().await.unwrap();
     assert_eq!((anchors.len(), anchors[0].utc_us), (1, NOON));

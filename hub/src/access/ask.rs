@@ -1,7 +1,7 @@
 //! What is asked at the door, and what it answers.
 
 use campanile_proto::federation::v1::{Purpose, Right};
-use campanile_proto::ids::{AgreementId, CameraId, EdgeId, OrganisationId, RequestId};
+use campanile_proto::ids::{AgreementId, CameraId, EdgeId, HoldId, OrganisationId, RequestId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::Act;
@@ -65,7 +65,13 @@ pub enum Action {
     Playback,
     /// The next bytes of a playback that was let in before.
     PlaybackLease,
+    /// What is held, why, until when, and what of it is missing: no picture.
+    ViewHolds,
+    /// Footage from a hold's copy.
+    ReadHold,
     // administrators
+    PlaceHold,
+    ReleaseHold,
     ViewEdges,
     IssueToken,
     RevokeEdge,
@@ -101,6 +107,7 @@ impl Action {
             Self::Search
                 | Self::Thumbnail
                 | Self::Playback
+                | Self::ReadHold
                 | Self::PartnerSearch
                 | Self::PartnerThumbnail
                 | Self::PartnerPlayback
@@ -114,7 +121,9 @@ impl Action {
         Some(match self {
             Self::Search | Self::PartnerSearch => Act::Search,
             Self::Thumbnail | Self::PartnerThumbnail => Act::Thumbnail,
-            Self::Playback | Self::PartnerPlayback => Act::Playback,
+            Self::Playback | Self::PartnerPlayback | Self::ReadHold => Act::Playback,
+            Self::PlaceHold => Act::HoldPlaced,
+            Self::ReleaseHold => Act::HoldReleased,
             Self::ViewCoverage => Act::View,
             Self::IssueToken => Act::IssueToken,
             Self::RevokeEdge => Act::RevokeEdge,
@@ -169,6 +178,8 @@ pub struct Request {
     pub expires: Option<WallTime>,
     pub operator_pseudonym: Option<String>,
     pub role: Option<String>,
+    /// The hold that is placed, released or read.
+    pub hold: Option<HoldId>,
 }
 
 impl Request {
@@ -187,6 +198,7 @@ impl Request {
             expires: None,
             operator_pseudonym: None,
             role: None,
+            hold: None,
         }
     }
 }

@@ -56,13 +56,13 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         (Principal::Nobody | Principal::Partner { .. }, Introduce | Propose) => Ok("anybody"),
         (
             Principal::Operator { .. },
-            SignOut | ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease,
+            SignOut | ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold,
         ) => Ok("operator"),
         (
             Principal::Administrator { .. },
-            ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewEdges
-            | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister
-            | Status | Administer,
+            ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewHolds | ReadHold
+            | PlaceHold | ReleaseHold | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople
+            | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
         ) => Ok("administrator"),
         (Principal::Edge { current: true, .. }, EdgeSession | EdgeDeliver | EdgeRenew) => Ok("box"),
         // A box that lay in a drawer comes back without a visit.
@@ -112,12 +112,14 @@ fn demand_interval(policy: &Policy, request: &Request, now: WallTime) -> Result<
     if from > now.plus_micros(CLOCK_SLACK_US) {
         return bad("`from` is in the future");
     }
-    if now - from > policy.lookback_micros().saturating_add(CLOCK_SLACK_US) {
+    // A hold says itself how far it reaches.
+    let held = request.action == Action::ReadHold;
+    if !held && now - from > policy.lookback_micros().saturating_add(CLOCK_SLACK_US) {
         let days = policy.retention_days;
         return bad(&format!("`from` is further back than anything is kept here ({days} days)"));
     }
     let span = match request.action {
-        Action::Playback | Action::PartnerPlayback | Action::PartnerLease => MAX_PLAYBACK_US,
+        Action::Playback | Action::ReadHold | Action::PartnerPlayback | Action::PartnerLease => MAX_PLAYBACK_US,
         _ => policy.lookback_micros().saturating_add(2 * CLOCK_SLACK_US).saturating_add(MAX_PLAYBACK_US),
     };
     if to - from > span {

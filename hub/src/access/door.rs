@@ -193,6 +193,11 @@ impl Door {
         let mut draft = LeafDraft::new(act, phase, RequestId::ordered());
         draft.operator = operator.chars().take(MAX_NOTED_CHARACTERS).collect();
         draft.reason = reason.to_owned();
+        self.note_down(draft).await;
+    }
+
+    /// An act of the hub's own that is complete in one entry.
+    pub async fn note_down(&self, draft: LeafDraft) {
         if let Err(e) = self.register.append(draft).await {
             error!(error = %Chain(&e), "act not registered");
         }
@@ -216,6 +221,7 @@ fn draft(act: Act, phase: Phase, request: &Request) -> LeafDraft {
     draft.cameras = request.cameras.iter().take(MAX_NOTED_CAMERAS).copied().collect();
     draft.interval = request.interval;
     draft.agreement = request.agreement;
+    draft.hold = request.hold;
     draft
 }
 

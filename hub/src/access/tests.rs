@@ -38,6 +38,10 @@ fn actions() -> Vec<Action> {
         Thumbnail,
         Playback,
         PlaybackLease,
+        ViewHolds,
+        ReadHold,
+        PlaceHold,
+        ReleaseHold,
         ViewEdges,
         IssueToken,
         RevokeEdge,
@@ -63,10 +67,11 @@ fn actions() -> Vec<Action> {
     for action in all {
         match action {
             SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | ViewCoverage | Search
-            | Thumbnail | Playback | PlaybackLease | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge
-            | ManagePeople | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer | EdgeSession
-            | EdgeDeliver | EdgeRenew | PartnerConclude | PartnerRevoke | PartnerSearch | PartnerThumbnail
-            | PartnerPlayback | PartnerLease | PartnerClose | PartnerWitness => {}
+            | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold | PlaceHold | ReleaseHold | ViewEdges
+            | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements
+            | ReadRegister | Status | Administer | EdgeSession | EdgeDeliver | EdgeRenew | PartnerConclude
+            | PartnerRevoke | PartnerSearch | PartnerThumbnail | PartnerPlayback | PartnerLease | PartnerClose
+            | PartnerWitness => {}
         }
     }
     all.to_vec()
@@ -87,7 +92,19 @@ fn what_is_not_allowed_by_name_is_refused() {
         (Principal::Nobody, vec![SignIn, ReadPage, Enrol, Introduce, Propose]),
         (
             operator(),
-            vec![SignIn, ReadPage, SignOut, ListCameras, ViewCoverage, Search, Thumbnail, Playback, PlaybackLease],
+            vec![
+                SignIn,
+                ReadPage,
+                SignOut,
+                ListCameras,
+                ViewCoverage,
+                Search,
+                Thumbnail,
+                Playback,
+                PlaybackLease,
+                ViewHolds,
+                ReadHold,
+            ],
         ),
         (
             Principal::Administrator { uid: 0 },
@@ -101,6 +118,10 @@ fn what_is_not_allowed_by_name_is_refused() {
                 Thumbnail,
                 Playback,
                 PlaybackLease,
+                ViewHolds,
+                ReadHold,
+                PlaceHold,
+                ReleaseHold,
                 ViewEdges,
                 IssueToken,
                 RevokeEdge,
@@ -243,8 +264,12 @@ fn purpose_case_and_interval_come_before_pixels() {
             assert_eq!(ask(&|r| r.interval = Some((from, to))), "BAD_INTERVAL", "{action:?} {from:?}");
         }
         let day = (ago(24), NOW.plus_micros(MICROS_PER_HOUR));
-        let short = matches!(action, Playback | PartnerPlayback | PartnerLease);
+        let short = matches!(action, Playback | ReadHold | PartnerPlayback | PartnerLease);
         assert_eq!(ask(&|r| r.interval = Some(day)), if short { "BAD_INTERVAL" } else { "ok" }, "{action:?}");
+        // Further back than anything is kept: a hold says itself how far it reaches.
+        let old = (ago(30 * 24), ago(30 * 24 - 1));
+        let reaches = if action == ReadHold { "ok" } else { "BAD_INTERVAL" };
+        assert_eq!(ask(&|r| r.interval = Some(old)), reaches, "{action:?}");
         assert_eq!(ask(&|r| r.cameras = vec![camera(1); 10_001]), "TOO_MANY_CAMERAS", "{action:?}");
     }
 }

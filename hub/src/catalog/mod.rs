@@ -28,10 +28,12 @@ pub use anchors::Anchors;
 pub use derived::Derived;
 pub use held::Held;
 pub use open::open;
+pub(crate) use owner::Owner;
 pub use ranges::Ranges;
 pub use rows::{
     Camera, EdgeRow, EdgeStanding, EventRow, GapRow, MotionRow, NewToken, Redeemed, SegmentRow, TokenRefused,
 };
+pub(crate) use sqlite::open_database;
 
 use campanile_proto::edge::v1::{Ack, EdgeHealth, Report};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, Incarnation};

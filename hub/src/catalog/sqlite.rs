@@ -87,7 +87,7 @@ pub(super) fn failed(attempt: &'static str) -> impl Fn(rusqlite::Error) -> Catal
 }
 
 /// Opens or makes a database with `schema`, set up for durability, at `path`.
-pub(super) fn open_database(
+pub(crate) fn open_database(
     path: &Path,
     schema: &str,
     version: i64,

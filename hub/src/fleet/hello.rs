@@ -4,8 +4,10 @@ use super::session::message;
 use super::sessions::{Claim, Live, Sessions};
 use super::{EnrolError, Fleet, FleetError};
 use crate::catalog::{CatalogError, EdgeStanding, Held};
-use campanile_proto::edge::v1::{Desired, EdgeMessage, Hello, HubMessage, Replay, Welcome, edge_message, hub_message};
-use campanile_proto::ids::{BootId, EdgeId, Epoch};
+use campanile_proto::edge::v1::{
+    Desired, EdgeMessage, Hello, HubMessage, Pin, Replay, Welcome, edge_message, hub_message,
+};
+use campanile_proto::ids::{BootId, CameraId, EdgeId, Epoch};
 use campanile_proto::time::MICROS_PER_HOUR;
 use futures::{Stream, StreamExt};
 use std::sync::Arc;
@@ -171,7 +173,7 @@ impl Fleet {
         if hello.key_generation < self.0.keeper.generation() {
             first.push(message(hub_message::Message::Keys(self.signed_keys(edge).await.map_err(Rejected::Keys)?)));
         }
-        first.push(self.desired());
+        first.push(self.desired(edge));
         if replay {
             let retention_us = i64::from(self.0.retention_days) * 24 * MICROS_PER_HOUR;
             let since_us = self.0.clock.utc().plus_micros(-retention_us).0;
@@ -183,10 +185,18 @@ impl Fleet {
         Ok(())
     }
 
-    /// What the hub wants; the generation grows with every change of keys or retention.
-    pub(super) fn desired(&self) -> HubMessage {
+    /// What the hub wants of a box; the generation grows with every change of keys or retention.
+    pub(super) fn desired(&self, edge: EdgeId) -> HubMessage {
         let generation = u64::from(self.0.keeper.generation());
-        message(hub_message::Message::Desired(Desired { generation, retention_days: self.0.retention_days }))
+        let pins = self.0.pins.borrow().iter().filter(|pin| self.has_footage_of(edge, pin)).cloned().collect();
+        message(hub_message::Message::Desired(Desired { generation, retention_days: self.0.retention_days, pins }))
+    }
+
+    /// Whether the pinned camera is the box's, or was.
+    fn has_footage_of(&self, edge: EdgeId, pin: &Pin) -> bool {
+        let Ok(camera) = CameraId::try_from(&pin.camera_id) else { return false };
+        let catalog = &self.0.catalog;
+        catalog.owner(camera) == Some(edge) || catalog.former_owners(camera).contains(&edge)
     }
 
     async fn check_standing(&self, edge: EdgeId) -> Result<(), Rejected> {

@@ -26,6 +26,7 @@ pub use status::EdgeStatus;
 
 use crate::catalog::{Catalog, CatalogError, EdgeRow};
 use crate::media::{KeeperError, RingKeeper};
+use campanile_proto::edge::v1::Pin;
 use campanile_proto::ids::{CameraId, EdgeId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::Clock;
@@ -57,6 +58,8 @@ struct Inner {
     fetches: fetch::Fetches,
     /// Generation of the sealing keys; sessions deliver them when it changes.
     keys: watch::Sender<u32>,
+    /// Everything that boxes must not delete; sessions deliver what is theirs when it changes.
+    pins: watch::Sender<Arc<Vec<Pin>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -127,6 +130,7 @@ impl Fleet {
             sessions: sessions::Sessions::default(),
             fetches: fetch::Fetches::default(),
             keys,
+            pins: watch::Sender::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }));
@@ -146,6 +150,17 @@ impl Fleet {
     /// Tells every session that other sealing keys are to be delivered.
     pub fn keys_changed(&self) {
         self.0.keys.send_replace(self.0.keeper.generation());
+    }
+
+    /// What boxes must not delete from now on, all of it; every session is told.
+    pub fn pin(&self, pins: Vec<Pin>) {
+        self.0.pins.send_if_modified(|known| {
+            let changes = **known != pins;
+            if changes {
+                *known = Arc::new(pins);
+            }
+            changes
+        });
     }
 
     /// Says goodbye to every box and waits for the sessions to end.

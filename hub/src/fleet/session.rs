@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -63,6 +63,8 @@ struct Talk {
     live: Arc<Live>,
     opening: Opening,
     asked: Instant,
+    /// Since before the box was greeted.
+    pins: watch::Receiver<Arc<Vec<campanile_proto::edge::v1::Pin>>>,
 }
 
 type Inbound<E> = Pin<Box<dyn Stream<Item = Result<EdgeMessage, E>> + Send>>;
@@ -80,6 +82,7 @@ impl Fleet {
     }
 
     async fn session<E: std::fmt::Display>(self, edge: EdgeId, mut inbound: Inbound<E>, out: mpsc::Sender<HubMessage>) {
+        let pins = self.0.pins.subscribe();
         let opened = tokio::select! {
             () = self.0.stop.cancelled() => Err(Rejected::Stopping),
             opened = self.open_session(edge, &mut inbound, &out) => opened,
@@ -93,7 +96,7 @@ impl Fleet {
             }
         };
         info!(%edge, software = live.software, replay = opening.replay, "session open");
-        let talk = Talk { fleet: self.clone(), live: live.clone(), opening, asked: Instant::now() };
+        let talk = Talk { fleet: self.clone(), live: live.clone(), opening, asked: Instant::now(), pins };
         let reason = talk.run(inbound).await;
         self.0.sessions.leave(&live);
         info!(%edge, reason, "session ended");
@@ -131,6 +134,7 @@ impl Talk {
                     None => ControlFlow::Continue(()),
                 },
                 Ok(()) = keys.changed() => self.deliver_keys().await,
+                Ok(()) = self.pins.changed() => self.say(self.fleet.desired(self.live.edge)).await,
                 heard = inbound.next() => match heard {
                     None => return "the box ended it".to_owned(),
                     Some(Err(error)) => return format!("the connection broke: {error}"),
@@ -164,7 +168,7 @@ impl Talk {
         match self.fleet.signed_keys(self.live.edge).await {
             Ok(keys) => {
                 self.say(message(hub_message::Message::Keys(keys))).await?;
-                self.say(self.fleet.desired()).await
+                self.say(self.fleet.desired(self.live.edge)).await
             }
             Err(error) => {
                 warn!(edge = %self.live.edge, error = %Chain(&error), "sealing keys not delivered");

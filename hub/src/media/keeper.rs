@@ -7,7 +7,7 @@ use super::trust::{self, PROBATION_US, Reading, TIMESYNC_MARK, TRUSTED_DRIFT_US,
 use crate::access::Registered;
 use crate::fleet::Identity;
 use campanile_proto::edge::v1::{SealingKeys, SignedKeys};
-use campanile_proto::ids::{EdgeId, OrganisationId};
+use campanile_proto::ids::{EdgeId, HoldId, OrganisationId};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::segment::{SealError, SegmentKey, key_pair};
 use campanile_proto::signed;
@@ -32,6 +32,8 @@ pub enum For {
     Access(Registered),
     /// A report on its arrival; what is in it is shown through an access only.
     Report,
+    /// A hold that stands: its fragments' keys are wrapped to the hold's key, and nothing is opened.
+    Hold(HoldId),
 }
 
 /// Unwraps the key of one segment. The one way to a private key.
@@ -63,6 +65,8 @@ pub enum KeeperError {
     OtherOrganisation,
     #[error("the segment says it is sealed to no kind of key this version knows")]
     UnknownKind,
+    #[error("no key of hold {0} is in the ring: it was released, its end has come, or the ring was lost")]
+    NoHold(HoldId),
     #[error("the segment's key does not open")]
     Seal(#[source] SealError),
     #[error("the key ring failed")]
@@ -74,7 +78,7 @@ pub enum KeeperError {
 impl KeeperError {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Destroyed { .. } => Kind::Expired,
+            Self::Destroyed { .. } | Self::NoHold(_) => Kind::Expired,
             Self::Ring(_) => Kind::Internal,
             Self::OtherOrganisation | Self::NoAccess => Kind::Denied,
             Self::ClockDiffers => Kind::Conflict,
@@ -335,6 +339,11 @@ impl Keeper for RingKeeper {
         if purpose == For::Report && header.stream() != Stream::Index {
             return Err(KeeperError::NoAccess);
         }
+        if let For::Hold(hold) = purpose
+            && !self.holds(hold)
+        {
+            return Err(KeeperError::NoHold(hold));
+        }
         if OrganisationId::try_from(&header.organisation_id) != Ok(self.identity.id) {
             return Err(KeeperError::OtherOrganisation);
         }
@@ -385,6 +394,8 @@ impl Keeper for RingKeeper {
         self.trust() == Trust::Sure
     }
 }
+
+mod holds;
 
 /// Minutes since 1970: above every generation that a ring counted up to before it was lost.
 fn generation_of(now: WallTime) -> u32 {

@@ -1,7 +1,7 @@
 //! The ring in memory: which keys are made, retired, destroyed, and what of it is not on the disk yet.
 
 use super::ring::{Ring, RingError, RingFolder};
-use campanile_proto::ids::EdgeId;
+use campanile_proto::ids::{EdgeId, HoldId};
 use campanile_proto::segment::key_pair;
 use campanile_proto::time::{MAX_RETENTION_HOURS, MICROS_PER_HOUR, MonoTime, WallTime, kept_until};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +22,8 @@ pub struct Maintained {
     pub destroyed: Vec<i64>,
     /// Boxes of which a reserve key was destroyed.
     pub reserves_destroyed: Vec<EdgeId>,
+    /// Holds whose end has come and whose keys were destroyed.
+    pub holds_destroyed: Vec<HoldId>,
     /// New keys are there to be delivered.
     pub extended: bool,
     /// The wall clock is not believed: nothing was destroyed, somebody must look.
@@ -63,6 +65,12 @@ impl Kept {
         for class in over.collect::<Vec<_>>() {
             self.ring.hours.remove(&class);
             self.done.destroyed.push(class.0);
+            self.unwritten = true;
+        }
+        let ended = self.ring.holds.iter().filter(|(_, key)| key.until <= now).map(|(hold, _)| *hold);
+        for hold in ended.collect::<Vec<_>>() {
+            self.ring.holds.remove(&hold);
+            self.done.holds_destroyed.push(hold);
             self.unwritten = true;
         }
         for (edge, reserves) in &mut self.ring.reserves {

@@ -7,19 +7,21 @@
 mod alarm;
 pub mod axis;
 mod cache;
-mod codecs;
-mod groups;
+pub(crate) mod codecs;
+pub(crate) mod groups;
+mod held_keys;
 pub mod hls;
 pub mod keeper;
 mod kept;
 mod opening;
-mod playback;
+pub(crate) mod playback;
 pub mod rendition;
 mod ring;
-mod timeline;
+pub(crate) mod timeline;
 mod trust;
 
 pub use alarm::Alarm;
+pub use held_keys::HeldKeys;
 pub use keeper::{For, Keeper, KeeperError, RingKeeper};
 pub use kept::Maintained;
 pub use playback::{Playback, PlaybackError};

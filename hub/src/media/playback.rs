@@ -398,7 +398,7 @@ fn fragments(run: RunId, first: u64, last: u64) -> What {
 
 /// Rewritten for the playlist's zero. Within a group the camera's own spacing is kept to the tick; the
 /// time line corrects between groups.
-pub(super) fn package(
+pub(crate) fn package(
     fragments: &[(u64, Bytes)],
     first: u64,
     line: &Timeline,

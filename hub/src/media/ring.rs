@@ -1,10 +1,10 @@
-//! The key ring's file: private hour and reserve keys under a ring key that changes with every writing.
+//! The key ring's file: private keys of hours, reserves and holds under a ring key that changes with every writing.
 //!
 //! `ring-N.key` holds an X25519 private key, `ring-N.sealed` the ring sealed to it. Writing makes N + 1,
 //! then overwrites and removes N: what a backup or an undeleted block still holds of an older ring opens
 //! with no key that exists.
 
-use campanile_proto::ids::{EdgeId, OrganisationId};
+use campanile_proto::ids::{EdgeId, HoldId, OrganisationId};
 use campanile_proto::segment::{PrivateKey, PublicKey, SealError, SegmentKey, key_pair};
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{SegmentHeader, Suite};
@@ -19,9 +19,13 @@ const HOUR_BYTES: usize = 8 + 1 + 32 + 32;
 const RESERVE_BYTES: usize = 16 + 4 + 8 + 32 + 32;
 /// In a ring of the first format, with one reserve key a box.
 const RESERVE_1_BYTES: usize = 16 + 32 + 32;
-const HEAD_BYTES: usize = 4 + 4 + 4;
+const HOLD_BYTES: usize = 16 + 8 + 32 + 32;
+const HEAD_BYTES: usize = 4 + 4 + 4 + 4;
+/// In rings of the first two formats, without holds.
+const HEAD_2_BYTES: usize = 4 + 4 + 4;
 /// Authenticated with the ring: what it is.
-const LABEL: &[u8] = b"campanile.keyring.v2";
+const LABEL: &[u8] = b"campanile.keyring.v3";
+const LABEL_2: &[u8] = b"campanile.keyring.v2";
 const LABEL_1: &[u8] = b"campanile.keyring.v1";
 
 /// An hour (since 1970) and a retention class in days: one private key.
@@ -34,6 +38,15 @@ pub(super) struct Ring {
     pub hours: BTreeMap<HourClass, (PrivateKey, PublicKey)>,
     /// Of each box, oldest first.
     pub reserves: BTreeMap<EdgeId, Vec<Reserve>>,
+    pub holds: BTreeMap<HoldId, HoldKey>,
+}
+
+/// The key of a hold.
+pub(super) struct HoldKey {
+    /// The hold's end: destroyed then, whatever the store of holds says.
+    pub until: WallTime,
+    pub private: PrivateKey,
+    pub public: PublicKey,
 }
 
 /// A reserve key of a box.
@@ -136,9 +149,12 @@ impl RingFolder {
             let key = SegmentKey::unwrap(&header, label, wrapped, &private).ok()?;
             key.open(header.suite, 0, label, sealed).ok().map(Zeroizing::new)
         };
-        match open(LABEL) {
-            Some(bytes) => decode(&bytes, read_reserve),
-            None => decode(&open(LABEL_1)?, read_reserve_1),
+        if let Some(bytes) = open(LABEL) {
+            return decode(&bytes, HEAD_BYTES, read_reserve);
+        }
+        match open(LABEL_2) {
+            Some(bytes) => decode(&bytes, HEAD_2_BYTES, read_reserve),
+            None => decode(&open(LABEL_1)?, HEAD_2_BYTES, read_reserve_1),
         }
     }
 
@@ -199,10 +215,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), RingError> {
 
 fn encode(ring: &Ring) -> Zeroizing<Vec<u8>> {
     let reserves = ring.reserves.values().map(Vec::len).sum::<usize>();
-    let size = HEAD_BYTES + ring.hours.len() * HOUR_BYTES + reserves * RESERVE_BYTES;
+    let size = HEAD_BYTES + ring.hours.len() * HOUR_BYTES + reserves * RESERVE_BYTES + ring.holds.len() * HOLD_BYTES;
     // Room for all of it at once, so that no half-grown buffer with keys is left behind.
     let mut out = Zeroizing::new(Vec::with_capacity(size));
-    for number in [ring.generation, ring.hours.len() as u32, reserves as u32] {
+    for number in [ring.generation, ring.hours.len() as u32, reserves as u32, ring.holds.len() as u32] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     for ((hour, days), (private, public)) in &ring.hours {
@@ -218,14 +234,20 @@ fn encode(ring: &Ring) -> Zeroizing<Vec<u8>> {
         out.extend_from_slice(reserve.private.expose());
         out.extend_from_slice(&reserve.public.0);
     }
+    for (hold, key) in &ring.holds {
+        out.extend_from_slice(hold.as_bytes());
+        out.extend_from_slice(&key.until.0.to_le_bytes());
+        out.extend_from_slice(key.private.expose());
+        out.extend_from_slice(&key.public.0);
+    }
     out
 }
 
 /// Reads one reserve key and what follows it.
 type ReadReserve = fn(&[u8]) -> Option<((EdgeId, Reserve), &[u8])>;
 
-fn decode(bytes: &[u8], read_reserve: ReadReserve) -> Option<Ring> {
-    let (head, mut rest) = bytes.split_at_checked(HEAD_BYTES)?;
+fn decode(bytes: &[u8], head_bytes: usize, read_reserve: ReadReserve) -> Option<Ring> {
+    let (head, mut rest) = bytes.split_at_checked(head_bytes)?;
     let number = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
     let mut ring = Ring { generation: number(0)?, ..Ring::default() };
     for _ in 0..number(4)? {
@@ -238,6 +260,13 @@ fn decode(bytes: &[u8], read_reserve: ReadReserve) -> Option<Ring> {
         let ((edge, reserve), after) = read_reserve(rest)?;
         rest = after;
         ring.reserves.entry(edge).or_default().push(reserve);
+    }
+    for _ in 0..number(12).unwrap_or(0) {
+        let (entry, after) = rest.split_at_checked(HOLD_BYTES)?;
+        rest = after;
+        let until = WallTime(i64::from_le_bytes(entry.get(16..24)?.try_into().ok()?));
+        let (private, public) = pair(entry.get(24..)?)?;
+        ring.holds.insert(HoldId::try_from(entry.get(..16)?).ok()?, HoldKey { until, private, public });
     }
     Some(ring)
 }
@@ -338,30 +367,41 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_of_the_first_format_is_read_and_written_anew() {
-        let dir = tempfile::tempdir().unwrap();
+    fn rings_of_the_first_two_formats_are_read_and_written_anew() {
         let (organisation, edge) = (OrganisationId::from_u128(1), EdgeId::from_u128(3));
-        let (mut folder, _) = RingFolder::open(dir.path(), organisation).unwrap();
-        let (hour, reserve) = (key_pair(), key_pair());
-        let mut plain = [9_u32, 1, 1].map(u32::to_le_bytes).concat();
-        plain.extend_from_slice(&[&5_i64.to_le_bytes()[..], &[7], hour.0.expose(), &hour.1.0].concat());
-        plain.extend_from_slice(&[edge.as_bytes(), &reserve.0.expose()[..], &reserve.1.0].concat());
-        let (private, public) = key_pair();
-        let (header, key) = (folder.header(), SegmentKey::random().unwrap());
-        let wrapped = key.wrap(&header, LABEL_1, &public).unwrap();
-        let sealed = key.seal(header.suite, 0, LABEL_1, &plain).unwrap();
-        fs::write(folder.file(1, "key"), private.expose()).unwrap();
-        let framed = [&(wrapped.len() as u32).to_le_bytes()[..], &wrapped, &sealed].concat();
-        fs::write(folder.file(1, "sealed"), framed).unwrap();
+        for (label, made) in [(LABEL_1, 0_u32), (LABEL_2, 4)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut folder, _) = RingFolder::open(dir.path(), organisation).unwrap();
+            let (hour, reserve) = (key_pair(), key_pair());
+            let mut plain = [9_u32, 1, 1].map(u32::to_le_bytes).concat();
+            plain.extend_from_slice(&[&5_i64.to_le_bytes()[..], &[7], hour.0.expose(), &hour.1.0].concat());
+            plain.extend_from_slice(edge.as_bytes());
+            if label == LABEL_2 {
+                plain.extend_from_slice(&[&made.to_le_bytes()[..], &0_i64.to_le_bytes()].concat());
+            }
+            plain.extend_from_slice(&[&reserve.0.expose()[..], &reserve.1.0].concat());
+            let (private, public) = key_pair();
+            let (header, key) = (folder.header(), SegmentKey::random().unwrap());
+            let wrapped = key.wrap(&header, label, &public).unwrap();
+            let sealed = key.seal(header.suite, 0, label, &plain).unwrap();
+            fs::write(folder.file(1, "key"), private.expose()).unwrap();
+            let framed = [&(wrapped.len() as u32).to_le_bytes()[..], &wrapped, &sealed].concat();
+            fs::write(folder.file(1, "sealed"), framed).unwrap();
 
-        let check = |ring: &Ring| {
-            let [kept] = ring.reserves[&edge].as_slice() else { panic!("one reserve key") };
-            assert_eq!((ring.generation, ring.hours[&(5, 7)].1.0), (9, hour.1.0));
-            assert_eq!((kept.made, kept.retired, kept.public.0), (0, None, reserve.1.0));
-        };
-        let ring = RingFolder::open(dir.path(), organisation).unwrap();
-        (folder, _) = (ring.0, check(&ring.1));
-        folder.write(&ring.1).unwrap();
-        check(&RingFolder::open(dir.path(), organisation).unwrap().1);
+            let check = |ring: &Ring| {
+                let [kept] = ring.reserves[&edge].as_slice() else { panic!("one reserve key") };
+                assert_eq!((ring.generation, ring.hours[&(5, 7)].1.0), (9, hour.1.0));
+                assert_eq!((kept.made, kept.retired, kept.public.0), (made, None, reserve.1.0));
+            };
+            let (opened, mut ring) = RingFolder::open(dir.path(), organisation).unwrap();
+            (folder, _) = (opened, check(&ring));
+            let (private, public) = key_pair();
+            ring.holds.insert(HoldId::from_u128(6), HoldKey { until: WallTime(77), private, public });
+            folder.write(&ring).unwrap();
+            let written = RingFolder::open(dir.path(), organisation).unwrap().1;
+            check(&written);
+            let held = &written.holds[&HoldId::from_u128(6)];
+            assert_eq!((held.until, held.public.0), (WallTime(77), public.0));
+        }
     }
 }

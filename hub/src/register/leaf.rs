@@ -1,7 +1,7 @@
 //! One leaf: what is public of it, and what stands beside the tree.
 
 use campanile_proto::federation::v1::Purpose;
-use campanile_proto::ids::{AgreementId, CameraId, OrganisationId, RequestId};
+use campanile_proto::ids::{AgreementId, CameraId, HoldId, OrganisationId, RequestId};
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{Act, Phase, RegisterLeaf};
 use sha2::{Digest, Sha256};
@@ -28,6 +28,8 @@ pub struct LeafDraft {
     pub bytes_sent: u64,
     /// One of the codes of a refusal or an interruption.
     pub reason: String,
+    /// The hold it is about, or was read from.
+    pub hold: Option<HoldId>,
 }
 
 impl LeafDraft {
@@ -47,6 +49,7 @@ impl LeafDraft {
             items: 0,
             bytes_sent: 0,
             reason: String::new(),
+            hold: None,
         }
     }
 }
@@ -119,6 +122,7 @@ pub(super) fn place(
         items: draft.items,
         bytes_sent: draft.bytes_sent,
         reason: draft.reason.clone(),
+        hold_id: draft.hold.map(Into::into).unwrap_or_default(),
     };
     (leaf, personal)
 }

@@ -5,7 +5,7 @@ use super::reader::check;
 use super::tree::Growing;
 use super::{Answer, Command, LeafDraft, RegisterError};
 use campanile_proto::federation::v1::SignedEnvelope;
-use campanile_proto::ids::{OrganisationId, RequestId};
+use campanile_proto::ids::{HoldId, OrganisationId, RequestId};
 use campanile_proto::kind::Chain;
 use campanile_proto::signed::envelope;
 use campanile_proto::time::{Clock, MICROS_PER_SECOND, WallTime};
@@ -172,6 +172,7 @@ impl Log {
                 let mut draft = LeafDraft::new(leaf.act(), Phase::Interrupted, request);
                 draft.requester = OrganisationId::try_from(&leaf.requester_organisation_id).ok();
                 draft.clause = leaf.clause;
+                draft.hold = HoldId::try_from(&leaf.hold_id).ok();
                 draft.reason = "PROCESS_ENDED".into();
                 Some(draft)
             })

@@ -98,6 +98,10 @@ impl Retention {
             info!(%edge, "reserve key destroyed");
             self.door.note(Act::KeyDestroyed, &format!("reserve key of edge {edge}"), "").await;
         }
+        for hold in &done.holds_destroyed {
+            info!(%hold, "key of a hold destroyed at its end");
+            self.door.note(Act::KeyDestroyed, &format!("hold {hold}"), "").await;
+        }
         if done.extended {
             self.fleet.keys_changed();
         }

@@ -21,8 +21,9 @@ async fn status(call: Call<()>) -> Result<Response, Problem> {
     let cameras = hub.catalog.cameras().await.map_err(|e| Problem::of("show the status", e.kind(), &e))?;
     let root = hub.register.root().await.map_err(|e| Problem::of("show the status", e.kind(), &e))?;
     let alarms = hub.keeper.alarms();
-    let alarms: Vec<Value> =
-        alarms.iter().map(|alarm| json!({ "code": alarm.code(), "sentence": alarm.to_string() })).collect();
+    let alarm = |code: &str, sentence: String| json!({ "code": code, "sentence": sentence });
+    let mut alarms: Vec<Value> = alarms.iter().map(|a| alarm(a.code(), a.to_string())).collect();
+    alarms.extend(hub.holds.alarms().iter().map(|a| alarm(a.code(), a.to_string())));
     let live = |row: &crate::federation::AgreementRow| row.state.name() == "live";
     Ok(Json(json!({
         "organisation": {

@@ -11,6 +11,7 @@ pub mod client;
 mod clock;
 mod coverage;
 mod edges;
+mod holds;
 mod input;
 mod listen;
 mod output;

@@ -6,7 +6,7 @@ use super::routes::{Call, Routes};
 use super::searches::behalf;
 use super::viewings::{ABSOLUTE_US, Source, Viewing};
 use super::{Web, coverage, output};
-use crate::access::{Action, Request};
+use crate::access::{Action, Pass, Request};
 use crate::coverage::{Hole, Reported, Span};
 use crate::federation::PlaybackQuery;
 use crate::hub::Hub;
@@ -96,22 +96,35 @@ async fn open(call: Call<Wanted>) -> Result<Response, Problem> {
         let listing = playback.listing().clone();
         (Source::Partner(playback), listing, None)
     };
+    let asked = Span { from: wanted.from, to: wanted.to };
+    opened(&web, source, asked, listing, pass, kept).await
+}
+
+/// Takes up what is listed of the span that was asked for as an open playback.
+pub(super) async fn opened(
+    web: &Web,
+    source: Source,
+    asked: Span,
+    listing: Listing,
+    pass: Pass,
+    kept: Option<WallTime>,
+) -> Result<Response, Problem> {
+    let hub = &web.hub;
     if first_start(&listing).is_none() {
         let sentence = "nothing was recorded by this camera in this interval, or it is not kept any more";
         return Err(Problem::new(Kind::NotFound, "NOTHING_RECORDED", sentence));
     }
     let sections = Axis::of(&listing).sections;
-    let answer = json!({
+    let mut answer = json!({
         "streams": streams(&listing),
         "start": first_start(&listing).map(output::time),
         "end": last_end(&listing).map(output::time),
         "expires": output::time(hub.clock.utc().plus_micros(ABSOLUTE_US)),
         "kept_until": kept.map(output::time),
         "sections": sections.iter().map(section).collect::<Vec<_>>(),
-        "gaps": left_out(hub, &source, &sections, &wanted).await?.iter().map(coverage::hole).collect::<Vec<_>>(),
+        "gaps": left_out(hub, &source, &sections, asked).await?.iter().map(coverage::hole).collect::<Vec<_>>(),
     });
     let id = web.viewings.add(source, listing, pass)?;
-    let mut answer = answer;
     answer["id"] = id.to_string().into();
     answer["master"] = format!("/api/v1/playbacks/{id}/master.m3u8").into();
     answer["whole"] = format!("/api/v1/playbacks/{id}/{WHOLE}master.m3u8").into();
@@ -130,13 +143,14 @@ fn section(section: &Section) -> serde_json::Value {
 }
 
 /// What of the interval is not played, and why.
-async fn left_out(hub: &Hub, source: &Source, played: &[Section], wanted: &Wanted) -> Result<Vec<Hole>, Problem> {
-    let within = Span { from: wanted.from, to: wanted.to.min(hub.clock.utc()) };
+async fn left_out(hub: &Hub, source: &Source, played: &[Section], asked: Span) -> Result<Vec<Hole>, Problem> {
+    let within = Span { to: asked.to.min(hub.clock.utc()), ..asked };
     let span = |section: &Section| Span { from: WallTime(section.start_us), to: WallTime(section.end_us) };
     let played = played.iter().map(span).collect();
     Ok(match source {
         Source::Own(camera) => coverage::reported(hub, *camera, within).await?.playing(played).holes(within),
-        Source::Partner(_) => Reported::unnamed(played).holes(within),
+        // What a hold has not, its own account names.
+        Source::Held(_) | Source::Partner(_) => Reported::unnamed(played).holes(within),
     })
 }
 

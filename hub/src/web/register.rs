@@ -12,7 +12,7 @@ use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use campanile_proto::ids::{AgreementId, CameraId, OrganisationId, RequestId};
+use campanile_proto::ids::{AgreementId, CameraId, HoldId, OrganisationId, RequestId};
 use campanile_proto::time::WallTime;
 use prost::Message;
 use serde_json::{Value, json};
@@ -81,6 +81,7 @@ fn shown(entry: &Entry) -> Value {
         "items": leaf.items,
         "bytes_sent": leaf.bytes_sent,
         "reason": leaf.reason,
+        "hold": HoldId::try_from(&leaf.hold_id).ok(),
     })
 }
 

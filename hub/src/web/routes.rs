@@ -4,8 +4,8 @@ use super::input::Raw;
 use super::problem::Problem;
 use super::same_origin;
 use super::{
-    Web, administration, agreements, cameras, clock, coverage, edges, pages, partners, people, playbacks, register,
-    searches,
+    Web, administration, agreements, cameras, clock, coverage, edges, holds, pages, partners, people, playbacks,
+    register, searches,
 };
 use super::{session, thumbnails};
 use crate::access::{Action, Pass, Principal, Request};
@@ -202,6 +202,7 @@ pub(super) fn all(web: Arc<Web>) -> Routes {
         register::add,
         administration::add,
         clock::add,
+        holds::add,
     ] {
         routes = add(routes);
     }

@@ -4,6 +4,7 @@ use super::Web;
 use super::problem::Problem;
 use crate::access::{Pass, Principal};
 use crate::federation::PartnerPlayback;
+use crate::holds::HeldPlayback;
 use crate::hub::Hub;
 use bytes::Bytes;
 use campanile_proto::federation::v1::Listing;
@@ -30,6 +31,8 @@ const REAP_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) enum Source {
     Own(CameraId),
+    /// From a hold's copy.
+    Held(Box<HeldPlayback>),
     Partner(PartnerPlayback),
 }
 
@@ -70,6 +73,10 @@ impl Viewing {
                 let init = hub.playback.init(self.pass.request_id(), *camera, stream, run).await;
                 init.map_err(|e| Problem::of("play", e.kind(), &e))
             }
+            Source::Held(playback) => {
+                let init = playback.init(self.pass.request_id(), stream, run).await;
+                init.map_err(|e| Problem::of("play what is held", e.kind(), &e))
+            }
             Source::Partner(playback) => playback.init(stream, run).await.map_err(|e| Problem::of_partner(&e)),
         }
     }
@@ -80,6 +87,10 @@ impl Viewing {
                 let zero = WallTime(self.listing.zero_us);
                 let group = hub.playback.group(self.pass.request_id(), *camera, stream, run, (first, last), zero).await;
                 group.map_err(|e| Problem::of("play", e.kind(), &e))
+            }
+            Source::Held(playback) => {
+                let group = playback.group(self.pass.request_id(), stream, run, (first, last)).await;
+                group.map_err(|e| Problem::of("play what is held", e.kind(), &e))
             }
             Source::Partner(playback) => {
                 playback.group(stream, run, first, last).await.map_err(|e| Problem::of_partner(&e))

@@ -21,7 +21,7 @@ pub use record::{
     DamagedRecord, LINK_BYTES, Link, MAGIC, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, Record, RecordPrefix,
     TRAILER_BYTES, first_link, next_link,
 };
-pub use seal::{PrivateKey, PublicKey, SealError, SegmentKey, key_pair, suite_for_this_machine};
+pub use seal::{FragmentKey, PrivateKey, PublicKey, SealError, SegmentKey, key_pair, suite_for_this_machine};
 
 /// Version in `SegmentHeader::format`.
 pub const FORMAT: u32 = 1;

@@ -38,7 +38,11 @@ pub enum SealError {
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct SegmentKey([u8; KEY_BYTES]);
 
-/// X25519 private key of an hour, of a reserve, or of a reply.
+/// The key of one payload: it opens that one and nothing else of its segment.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct FragmentKey([u8; KEY_BYTES]);
+
+/// X25519 private key of an hour, of a reserve, of a hold, or of a reply.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct PrivateKey([u8; KEY_BYTES]);
 
@@ -49,6 +53,12 @@ pub struct PublicKey(pub [u8; KEY_BYTES]);
 impl std::fmt::Debug for SegmentKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SegmentKey(redacted)")
+    }
+}
+
+impl std::fmt::Debug for FragmentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FragmentKey(redacted)")
     }
 }
 
@@ -175,7 +185,7 @@ impl SegmentKey {
 
     /// Seals payload number `sealing`, which is never used twice; `header` is authenticated, not hidden.
     pub fn seal(&self, suite_id: i32, sealing: u32, header: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let key = self.payload_key(sealing);
+        let key = self.fragment_key(sealing);
         let message = Payload { msg: plain, aad: header };
         let sealed = match suite(suite_id)? {
             Suite::Aes256Gcm => Aes256Gcm::new(&key.0.into()).encrypt(&[0; 12].into(), message),
@@ -186,23 +196,40 @@ impl SegmentKey {
 
     /// Opens payload number `sealing`.
     pub fn open(&self, suite_id: i32, sealing: u32, header: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        let key = self.payload_key(sealing);
-        let message = Payload { msg: sealed, aad: header };
-        let plain = match suite(suite_id)? {
-            Suite::Aes256Gcm => Aes256Gcm::new(&key.0.into()).decrypt(&[0; 12].into(), message),
-            _ => ChaCha20Poly1305::new(&key.0.into()).decrypt(&[0; 12].into(), message),
-        };
-        plain.map_err(|_| SealError::NotAuthentic)
+        self.fragment_key(sealing).open(suite_id, header, sealed)
     }
 
-    fn payload_key(&self, sealing: u32) -> SegmentKey {
+    /// The key of payload number `sealing` alone.
+    pub fn fragment_key(&self, sealing: u32) -> FragmentKey {
         let info = [b"fragment".as_slice(), &sealing.to_be_bytes()].concat();
         let mut key = [0; KEY_BYTES];
         Hkdf::<Sha256>::from_prk(&self.0)
             .expect("32 bytes are a pseudo-random key of HKDF-SHA256, because RFC 5869 asks for at least 32")
             .expand(&info, &mut key)
             .expect("32 bytes can be expanded, because RFC 5869 allows 255 x 32");
-        SegmentKey(key)
+        FragmentKey(key)
+    }
+}
+
+impl FragmentKey {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SealError> {
+        let have = bytes.len();
+        Ok(Self(bytes.try_into().map_err(|_| SealError::KeyLength { have, want: KEY_BYTES })?))
+    }
+
+    /// For what is wrapped to the key of a hold, and nothing else.
+    pub fn expose(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// Opens the one payload it is of.
+    pub fn open(&self, suite_id: i32, header: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let message = Payload { msg: sealed, aad: header };
+        let plain = match suite(suite_id)? {
+            Suite::Aes256Gcm => Aes256Gcm::new(&self.0.into()).decrypt(&[0; 12].into(), message),
+            _ => ChaCha20Poly1305::new(&self.0.into()).decrypt(&[0; 12].into(), message),
+        };
+        plain.map_err(|_| SealError::NotAuthentic)
     }
 }
 
@@ -267,6 +294,16 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_one_payload_opens_no_other() {
+        let key = SegmentKey::random().unwrap();
+        let suite = Suite::Aes256Gcm.into();
+        let [second, third] = [2, 3].map(|n| key.seal(suite, n, b"head", b"pixels").unwrap());
+        let alone = FragmentKey::from_bytes(key.fragment_key(3).expose()).unwrap();
+        assert_eq!(alone.open(suite, b"head", &third).unwrap(), b"pixels");
+        assert_eq!(alone.open(suite, b"head", &second), Err(SealError::NotAuthentic));
+    }
+
+    #[test]
     fn clear_is_not_a_suite_that_seals() {
         let key = SegmentKey::random().unwrap();
         assert_eq!(key.seal(Suite::Clear.into(), 0, b"", b""), Err(SealError::UnknownSuite(1)));
@@ -275,6 +312,7 @@ mod tests {
     #[test]
     fn keys_do_not_show_in_debug() {
         assert_eq!(format!("{:?}", SegmentKey::random().unwrap()), "SegmentKey(redacted)");
+        assert_eq!(format!("{:?}", SegmentKey::random().unwrap().fragment_key(1)), "FragmentKey(redacted)");
         assert_eq!(format!("{:?}", key_pair().0), "PrivateKey(redacted)");
     }
 }

@@ -51,6 +51,7 @@ fn every_field_of_the_contract_stands_in_an_example() {
     add("types.v1.RecordHeader", records::record_header().encode_to_vec());
     add("types.v1.SegmentFooter", records::footer().encode_to_vec());
     add("types.v1.RegisterLeaf", records::leaf().encode_to_vec());
+    add("types.v1.RegisterLeaf", records::leaf_of_hold().encode_to_vec());
     add("types.v1.Checkpoint", federation::checkpoint().encode_to_vec());
     for record in [records::motion(), records::event(), records::thumbnail()] {
         add("types.v1.IndexRecord", record.encode_to_vec());

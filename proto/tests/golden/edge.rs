@@ -38,6 +38,7 @@ pub const NAMES: &[&str] = &[
     "hub_replay",
     "hub_keys",
     "hub_desired",
+    "hub_desired_pins",
     "hub_time",
     "hub_goodbye",
     "deliver_open",
@@ -65,6 +66,17 @@ fn signed_keys() -> SignedKeys {
     let payload = keys.encode_to_vec();
     let signature = signed::sign(signed::EDGE, "SealingKeys", &payload, &organisation_key());
     SignedKeys { payload: payload.into(), signature: signature.into() }
+}
+
+fn pinning() -> Desired {
+    let pin = Pin {
+        hold_id: id(16),
+        camera_id: id(4),
+        from_us: AT_US - 60_000_000,
+        to_us: AT_US,
+        until_us: AT_US + 86_400_000_000,
+    };
+    Desired { generation: 5, retention_days: 7, pins: vec![pin] }
 }
 
 pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
@@ -222,7 +234,11 @@ pub fn from_hub() -> Vec<(&'static str, HubMessage)> {
         ("hub_cancel", Cancel(CancelFetch { fetch_id: id(0xf0) })),
         ("hub_replay", Replay(campanile_proto::edge::v1::Replay { since_us: AT_US })),
         ("hub_keys", Keys(signed_keys())),
-        ("hub_desired", Desired(campanile_proto::edge::v1::Desired { generation: 5, retention_days: 7 })),
+        (
+            "hub_desired",
+            Desired(campanile_proto::edge::v1::Desired { generation: 5, retention_days: 7, ..Default::default() }),
+        ),
+        ("hub_desired_pins", Desired(pinning())),
         ("hub_time", Time(time)),
         ("hub_goodbye", Goodbye(campanile_proto::edge::v1::Goodbye { reason: "superseded".into() })),
     ];

@@ -14,6 +14,7 @@ pub const NAMES: &[&str] = &[
     "index_thumbnail",
     "anchor",
     "register_leaf",
+    "register_leaf_hold",
 ];
 
 pub fn instant() -> Instant {
@@ -160,7 +161,12 @@ pub fn leaf() -> RegisterLeaf {
         items: 30,
         bytes_sent: 7_500_000,
         reason: "REVOKED".into(),
+        hold_id: Bytes::new(),
     }
+}
+
+pub fn leaf_of_hold() -> RegisterLeaf {
+    RegisterLeaf { act: Act::HoldPlaced.into(), phase: Phase::Opened.into(), hold_id: id(16), ..leaf() }
 }
 
 #[test]
@@ -173,4 +179,5 @@ fn headers_footers_and_index_records_hold() {
     holds("index_thumbnail", &thumbnail());
     holds("anchor", &anchor());
     holds("register_leaf", &leaf());
+    holds("register_leaf_hold", &leaf_of_hold());
 }

@@ -8,6 +8,7 @@ use super::{Kept, Rule, Rules, dated, plan, room, unlink};
 use crate::clock::{Anchors, Timekeeper};
 use crate::index::{rescan, walk};
 use crate::record::home::{Found, Home};
+use crate::record::pinned::{self, Lying};
 use campanile_proto::ids::SegmentId;
 use campanile_proto::segment::MAX_SEGMENT_SECONDS;
 use campanile_proto::time::MICROS_PER_SECOND;
@@ -32,10 +33,8 @@ pub struct Folder {
     pub timekeeper: Arc<Timekeeper>,
     /// As configured.
     pub rules: Rules,
-    /// Segments that a hold pins.
-    pub pinned: watch::Receiver<Arc<HashSet<SegmentId>>>,
-    /// What the hub wishes; 0: nothing said.
-    pub wished_days: watch::Receiver<crate::uplink::Wishes>,
+    /// What the hub wishes: days, and what its holds pin.
+    pub wishes: watch::Receiver<crate::uplink::Wishes>,
     /// Told when a disk was found full.
     pub full: Arc<Notify>,
     /// Deleted, and not in the index's rows yet.
@@ -73,7 +72,7 @@ impl Folder {
         let (boot, mono) = self.timekeeper.boot();
         let now = self.timekeeper.proven();
         let booted = now.map(|now| now.plus_micros(-mono.0));
-        let (anchors, mut pinned) = (Anchors::new(Vec::new()), HashSet::clone(&self.pinned.borrow()));
+        let (anchors, pins) = (Anchors::new(Vec::new()), self.wishes.borrow().pins.clone());
         let kept = |head: &walk::Walk| {
             let (captured, place) = dated(&head.start, &anchors, boot, booted);
             let days = head.header.retention_days.clamp(1, 7);
@@ -81,9 +80,14 @@ impl Folder {
         };
         let all: Vec<Kept> = found.iter().map(|(head, _)| kept(head)).collect();
         let is_young = |head: &walk::Walk| head.opened_boot == Some(boot) && mono.0 - head.start.mono_us <= YOUNG_US;
-        pinned.extend(found.iter().filter(|(head, _)| is_young(head)).map(|(head, _)| head.id));
+        let is_pinned = |head: &walk::Walk| {
+            let lying = Lying { camera: head.camera, stream: head.stream, start: &head.start, end: None };
+            pinned::covers(&pins, lying, &anchors, now)
+        };
+        let stays = found.iter().filter(|(head, _)| is_young(head) || is_pinned(head));
+        let pinned: HashSet<SegmentId> = stays.map(|(head, _)| head.id).collect();
         let room = room(&self.media_dir, &self.home, all.iter().map(|segment| segment.size_bytes).sum()).await;
-        let rules = self.rules.within(self.wished_days.borrow().retention_days, room.unwrap_or(u64::MAX));
+        let rules = self.rules.within(self.wishes.borrow().retention_days, room.unwrap_or(u64::MAX));
         let paths: HashMap<SegmentId, &PathBuf> = found.iter().map(|(head, path)| (head.id, path)).collect();
         let mut gone = 0;
         for (id, rule) in plan(&all, now, &rules, &pinned) {

@@ -2,7 +2,7 @@
 //!
 //! By age only when the hub or NTP vouches for the time in this boot and did so in the boot of the capture; by space
 //! whatever the clock says. Only this box's own segments, by its index or, while that cannot be used, by their headers;
-//! never one that is being written, never a foreign file.
+//! never one that is being written, never one that a hold pins, never a foreign file.
 
 mod folder;
 mod plan;
@@ -15,6 +15,7 @@ use crate::hardware::{self, Disk};
 use crate::index::{Index, IndexError, SegmentRow};
 use crate::record::forecast::{self, Forecast, Growth};
 use crate::record::home::{Found, Home};
+use crate::record::pinned::{self, Lying};
 use campanile_proto::ids::{BootId, CameraId, SegmentId};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime};
@@ -105,7 +106,7 @@ impl Retain {
         rows.retain(|row| row.deleted_by.is_none());
         let used = rows.iter().map(|row| row.size_bytes).sum();
         let Some(room) = room(&self.folder.media_dir, &self.folder.home, used).await else { return Ok(None) };
-        let rules = self.folder.rules.within(self.folder.wished_days.borrow().retention_days, room);
+        let rules = self.folder.rules.within(self.folder.wishes.borrow().retention_days, room);
         let taken = forecast::bytes_per_day(rows.iter(), boot, mono);
         let growth = |(camera, bytes_per_day): (&CameraId, &f64)| {
             let max_bytes = rules.cameras.get(camera).and_then(|rule| rule.max_bytes);
@@ -140,11 +141,22 @@ impl Retain {
             rows.into_iter().filter(|row| row.deleted_by.is_none()).map(|row| (row.id, row)).collect();
         let booted = now.map(|now| now.plus_micros(-mono.0));
         let kept: Vec<Kept> = rows.values().map(|row| kept(row, &anchors, boot, booted)).collect();
-        let mut pinned = HashSet::clone(&self.folder.pinned.borrow());
+        let pins = self.folder.wishes.borrow().pins.clone();
+        let is_pinned = |row: &SegmentRow| {
+            let lying = Lying { camera: row.camera, stream: row.stream, start: &row.start, end: Some(&row.end) };
+            pinned::covers(&pins, lying, &anchors, now)
+        };
+        let held: HashSet<SegmentId> = rows.values().filter(|row| is_pinned(row)).map(|row| row.id).collect();
+        let mut pinned = held.clone();
         pinned.extend(rows.values().filter(|row| !is_whole(row, boot, mono)).map(|row| row.id));
         let used = kept.iter().map(|segment| segment.size_bytes).sum();
         let room = room(&self.folder.media_dir, &self.folder.home, used).await;
-        let rules = self.folder.rules.within(self.folder.wished_days.borrow().retention_days, room.unwrap_or(u64::MAX));
+        let rules = self.folder.rules.within(self.folder.wishes.borrow().retention_days, room.unwrap_or(u64::MAX));
+        let held_bytes: u64 =
+            kept.iter().filter(|segment| held.contains(&segment.id)).map(|segment| segment.size_bytes).sum();
+        if rules.max_bytes.is_some_and(|max_bytes| max_bytes < held_bytes) {
+            tracing::error!(held_bytes, "held footage that the hub has not copied fills the place for recordings");
+        }
         let gone = plan(&kept, now, &rules, &pinned);
         for (id, rule) in &gone {
             // Noted first: a crash in between leaves a file that the next start unlinks.

@@ -2,10 +2,11 @@ use super::*;
 use crate::clock::Timekeeper;
 use crate::facts::Fact;
 use crate::index::rescan::{ThisRun, rescan};
+use crate::record::pinned::Pin;
 use crate::specimen::{NOON, Specimen, instant};
 use crate::uplink::Wishes;
 use campanile_proto::edge::v1::HubTime;
-use campanile_proto::ids::{CameraId, RunId};
+use campanile_proto::ids::{CameraId, HoldId, RunId};
 use campanile_proto::signed;
 use campanile_proto::time::{Clock, SimClock, kept_until};
 use campanile_proto::types::v1::{Anchor, Stream, TimeSource};
@@ -142,6 +143,13 @@ proptest! {
     }
 }
 
+/// A second of the camera, so many days ago.
+fn pin(days_ago: i64) -> Pin {
+    let from = WallTime(NOON - days_ago * 86_400 * 1_000_000);
+    let (to, until) = (from.plus_micros(1_000_000), WallTime(NOON + 30 * 86_400 * 1_000_000));
+    Pin { hold: HoldId::from_u128(1), camera: CAMERA, from, to, until }
+}
+
 /// Rows as the index knows them, on a clock of ours; one closed segment of `days_ago`.
 struct Bench {
     folder: tempfile::TempDir,
@@ -158,8 +166,7 @@ impl Bench {
             media_dir: folder.path().to_owned(),
             timekeeper: Arc::new(Timekeeper::open(folder.path(), clock.clone())),
             rules: Rules { days: 7, max_bytes, cameras: HashMap::new() },
-            pinned: watch::channel(Arc::default()).1,
-            wished_days: watch::channel(Wishes::default()).1,
+            wishes: watch::channel(Wishes::default()).1,
             full: Arc::default(),
             unnoted: Arc::default(),
         };
@@ -191,6 +198,11 @@ impl Bench {
         path
     }
 
+    /// The hub's holds pin this.
+    fn pin(&mut self, pins: Vec<Pin>) {
+        self.retain.folder.wishes = watch::channel(Wishes { pins, ..Wishes::default() }).1;
+    }
+
     fn hub_speaks(&self) {
         let key = SigningKey::from_bytes(&[1; 32]);
         let utc = self.clock.utc();
@@ -218,8 +230,7 @@ async fn a_pinned_segment_outlives_its_term_and_a_camera_that_is_bounded_gives_i
     let old = bench.record(8, Some(TimeSource::Hub)).await;
     let young = [bench.record(3, Some(TimeSource::Hub)).await, bench.record(2, Some(TimeSource::Hub)).await];
     let id = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().parse::<SegmentId>().unwrap();
-    let pinned = HashSet::from([id(&old), id(&young[0])]);
-    bench.retain.folder.pinned = watch::channel(Arc::new(pinned)).1;
+    bench.pin(vec![pin(8), pin(3)]);
     let rule = CameraRule { days: None, max_bytes: Some(1) };
     bench.retain.folder.rules.cameras.insert(CAMERA, rule);
     bench.hub_speaks();
@@ -227,8 +238,10 @@ async fn a_pinned_segment_outlives_its_term_and_a_camera_that_is_bounded_gives_i
     assert!(old.exists() && young[0].exists() && !young[1].exists());
     let row = bench.retain.index.segment(id(&young[1])).await.unwrap().unwrap();
     assert_eq!(row.deleted_by.as_deref(), Some("camera space"));
-    // Control: without the pins they go too.
-    bench.retain.folder.pinned = watch::channel(Arc::default()).1;
+    // Control: what pins another camera, another time, or ended, holds neither.
+    let (other, ended) =
+        (Pin { camera: CameraId::from_u128(9), ..pin(8) }, Pin { until: WallTime(NOON - 1), ..pin(3) });
+    bench.pin(vec![other, ended, pin(5)]);
     assert_eq!(bench.retain.once().await.unwrap(), 2);
 }
 
@@ -377,8 +390,7 @@ async fn without_an_index_nothing_on_another_disk_is_touched_and_pins_hold() {
     std::fs::write(&known, RunId::random().to_string()).unwrap();
     assert_eq!(bench.retain.folder.once().await, 0, "the disk of the recordings is away");
     std::fs::remove_file(known).unwrap();
-    let pinned = own[0].file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    bench.retain.folder.pinned = watch::channel(Arc::new(HashSet::from([pinned]))).1;
+    bench.pin(vec![pin(3)]);
     assert_eq!(bench.retain.folder.once().await, 2);
     assert_eq!(there(&own), [true, false, false, true]);
 }

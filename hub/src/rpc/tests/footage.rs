@@ -16,15 +16,15 @@ use campanile_proto::types::v1::{KeyKind, RecordHeader, RecordKind, SegmentHeade
 use mp4_atom::{Avc1, Avcc, Codec, Decode, Encode, Mdat, Moof, Moov, Stsd, Tfdt, Tfhd, Traf, Trak, Trun};
 use prost::Message;
 
-const CAMERA: CameraId = CameraId::from_u128(7);
-const RUN: RunId = RunId::from_u128(8);
+pub(super) const CAMERA: CameraId = CameraId::from_u128(7);
+pub(super) const RUN: RunId = RunId::from_u128(8);
 const SECOND: u64 = 90_000;
 
 /// One recorded stream of a box: a sealed segment of one-second fragments, a key frame every two.
 #[derive(Clone)]
-struct Recorded {
-    segment: DeliverSegment,
-    records: Vec<DeliverRecord>,
+pub(super) struct Recorded {
+    pub segment: DeliverSegment,
+    pub records: Vec<DeliverRecord>,
 }
 
 fn init() -> Bytes {
@@ -58,7 +58,7 @@ fn fragment(index: u64) -> Bytes {
     out.into()
 }
 
-fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded {
+pub(super) fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded {
     let keys = SealingKeys::decode(enrolled.response.keys.clone().unwrap().payload).unwrap();
     let start = stand.clock.utc().plus_micros(-60_000_000);
     let hour = start.hour();
@@ -110,7 +110,7 @@ fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded {
 }
 
 impl Recorded {
-    fn answer(&self, fetch: &Fetch) -> Vec<DeliverUp> {
+    pub fn answer(&self, fetch: &Fetch) -> Vec<DeliverUp> {
         let up = |message| DeliverUp { message: Some(message) };
         let wanted = |record: &DeliverRecord| {
             let header = RecordHeader::decode(record.header.clone()).unwrap();
@@ -138,7 +138,20 @@ impl Recorded {
 }
 
 /// Reports its camera, then answers every fetch until the hub ends the session.
-async fn serve_footage(stand: &Stand, enrolled: &TestBox, recorded: Recorded) -> tokio::task::JoinHandle<()> {
+pub(super) async fn serve_footage(
+    stand: &Stand,
+    enrolled: &TestBox,
+    recorded: Recorded,
+) -> tokio::task::JoinHandle<()> {
+    serve_answers(stand, enrolled, move |fetch| recorded.answer(fetch)).await
+}
+
+/// The same with answers of the test's choice.
+pub(super) async fn serve_answers(
+    stand: &Stand,
+    enrolled: &TestBox,
+    answer: impl Fn(&Fetch) -> Vec<DeliverUp> + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
     let mut session = enrolled.session(stand, enrolled.hello(1, 0)).await.unwrap();
     let state = CameraState { camera_id: CAMERA.into(), name: "Piazza".to_owned(), ..CameraState::default() };
     let body = Some(Body::Camera(state));
@@ -151,7 +164,7 @@ async fn serve_footage(stand: &Stand, enrolled: &TestBox, recorded: Recorded) ->
         let Session { up: _up, mut down } = session;
         while let Ok(Some(HubMessage { message: Some(heard) })) = down.message().await {
             let Heard::Fetch(fetch) = heard else { continue };
-            let messages = recorded.answer(&fetch);
+            let messages = answer(&fetch);
             let mut client = client.clone();
             tokio::spawn(async move {
                 let mut down = client.deliver(tokio_stream::iter(messages)).await.unwrap().into_inner();
@@ -162,7 +175,7 @@ async fn serve_footage(stand: &Stand, enrolled: &TestBox, recorded: Recorded) ->
 }
 
 /// Somebody's access, in the register as long as it is held.
-async fn access(stand: &Stand) -> Pass {
+pub(super) async fn access(stand: &Stand) -> Pass {
     let now = stand.clock.utc();
     let request = Request {
         purpose: Some(Purpose::UrbanSecurity),

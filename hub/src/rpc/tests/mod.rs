@@ -3,12 +3,14 @@
 mod door;
 mod enrolment;
 mod footage;
+mod holds;
 mod sessions;
 
 use super::{EdgeService, Served, serve};
 use crate::access::{Door, Shutter};
 use crate::catalog::{self, Catalog};
 use crate::fleet::{Authority, Fleet, Identity, Parts, SessionTerms};
+use crate::holds::{self as hold, Holds};
 use crate::media::{Playback, RingKeeper};
 use crate::register::Register;
 use base64::Engine;
@@ -41,6 +43,8 @@ struct Stand {
     authority: Arc<Authority>,
     fleet: Fleet,
     playback: Playback,
+    keeper: Arc<RingKeeper>,
+    holds: Holds,
     door: Door,
     register: Register,
     shutter: Arc<Shutter>,
@@ -86,6 +90,16 @@ impl Stand {
         let fleet = Fleet::open(dir, parts).await.unwrap();
         let playback =
             Playback::new(identity.id, fleet.clone(), catalog.clone(), keeper.clone(), door.clone(), clock.clone(), 7);
+        let parts = hold::Parts {
+            organisation: identity.id,
+            catalog: catalog.clone(),
+            keeper: keeper.clone(),
+            fleet: fleet.clone(),
+            door: door.clone(),
+            clock: clock.clone(),
+            retention_days: 7,
+        };
+        let holds = Holds::open(dir, parts).await.unwrap();
         let served = Served {
             authority: authority.clone(),
             names: vec![address.clone()],
@@ -104,6 +118,8 @@ impl Stand {
             authority,
             fleet,
             playback,
+            keeper,
+            holds,
             door,
             register,
             shutter,
@@ -114,11 +130,11 @@ impl Stand {
 
     /// Returns once the catalogue's file and the register's are closed, so that others can open them.
     async fn close(self) {
-        let Self { dir, catalog, fleet, playback, door, register, stop, task, .. } = self;
+        let Self { dir, catalog, fleet, playback, holds, door, register, stop, task, .. } = self;
         fleet.close().await;
         stop.cancel();
         task.await.unwrap();
-        drop((catalog, fleet, playback, door, register));
+        drop((catalog, fleet, playback, holds, door, register));
         let until = std::time::Instant::now() + PATIENCE;
         while ["catalog.sqlite-wal", "register.sqlite-wal"].iter().any(|file| dir.join(file).exists()) {
             assert!(std::time::Instant::now() < until, "the catalogue or the register is still open");

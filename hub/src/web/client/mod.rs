@@ -10,6 +10,7 @@ mod clock;
 mod connection;
 mod coverage;
 mod edges;
+mod holds;
 mod pin;
 mod play;
 mod playlist;
@@ -82,6 +83,9 @@ pub enum Command {
     /// Boxes: list, token, revoke, release.
     #[command(subcommand)]
     Edges(edges::Edges),
+    /// Footage kept beyond its term: place, list, show, release, export.
+    #[command(subcommand)]
+    Holds(holds::Holds),
     /// Partner organisations: list, add.
     #[command(subcommand)]
     Partners(agreements::Partners),
@@ -174,6 +178,7 @@ pub(super) async fn run(command: Command) -> Done {
         Command::Coverage(coverage) => coverage.run().await,
         Command::Clock(clock) => clock.run().await,
         Command::Edges(edges) => edges.run().await,
+        Command::Holds(holds) => holds.run().await,
         Command::Partners(partners) => partners.run().await,
         Command::Agreements(agreements) => agreements.run().await,
         Command::Register(register) => register.run().await,

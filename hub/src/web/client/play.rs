@@ -26,6 +26,9 @@ pub struct Play {
     /// main or sub.
     #[arg(long, default_value = "main")]
     stream: String,
+    /// From the copy of a hold of ours, also past the footage's own term.
+    #[arg(long, value_name = "ID", conflicts_with = "organisation")]
+    hold: Option<String>,
     /// Fail (69), and write no file, unless the whole interval was recorded.
     #[arg(long)]
     complete: bool,
@@ -36,16 +39,16 @@ pub struct Play {
 }
 
 /// A file beside the one that is wanted, so that this one is there whole or not at all. Dropped, it is gone.
-struct Aside(PathBuf);
+pub(super) struct Aside(PathBuf);
 
 impl Aside {
-    fn of(out: &Path) -> Self {
+    pub(super) fn of(out: &Path) -> Self {
         let mut name = out.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.part", std::process::id()));
         Self(out.with_file_name(name))
     }
 
-    fn keep(&self, out: &Path) -> std::io::Result<()> {
+    pub(super) fn keep(&self, out: &Path) -> std::io::Result<()> {
         std::fs::rename(&self.0, out)
     }
 }
@@ -66,11 +69,17 @@ impl Play {
             "organisation": self.organisation, "camera": self.camera, "from": from.to_string(), "to": to.to_string(),
             "purpose": self.reason.purpose, "case_number": self.reason.case_number,
         });
-        let opened = connection.post("/api/v1/playbacks", &body).await?;
+        let opened = match &self.hold {
+            None => connection.post("/api/v1/playbacks", &body).await?,
+            Some(hold) => {
+                let path = format!("/api/v1/holds/{}/playbacks", super::connection::segment(hold)?);
+                connection.post(&path, &without_organisation(body)).await?
+            }
+        };
         let id = opened["id"].as_str().ok_or(ClientError::Unreadable("a playback without id"))?.to_owned();
         let base = format!("/api/v1/playbacks/{}", super::connection::segment(&id)?);
         let aside = Aside::of(&self.out);
-        let saved = self.save(&mut connection, &base, &aside).await;
+        let saved = save(&mut connection, (&base, &self.stream), (&self.out, &aside), self.target.json).await;
         // Also what failed is closed, so that the register says when.
         let closed = connection.delete(&base).await;
         let (list, bytes) = saved?;
@@ -82,38 +91,6 @@ impl Play {
         aside.keep(&self.out).map_err(|source| ClientError::Write { path: self.out.clone(), source })?;
         self.report(&list, bytes, missing.as_deref());
         Ok(())
-    }
-
-    async fn save(
-        &self,
-        connection: &mut Connection,
-        base: &str,
-        aside: &Aside,
-    ) -> Result<(Vec<playlist::Listed>, u64), ClientError> {
-        let text = connection.get_bytes(&format!("{base}/{}.m3u8", super::connection::segment(&self.stream)?)).await?;
-        let list = playlist::media(&text)?;
-        let failed = |source| ClientError::Write { path: self.out.clone(), source };
-        let mut file = std::io::BufWriter::new(std::fs::File::create(&aside.0).map_err(failed)?);
-        let (mut bytes, mut init) = (0, None);
-        for listed in &list {
-            if init.as_ref() != Some(&listed.init) {
-                if init.is_some() && !self.target.json {
-                    eprintln!(
-                        "campanile-hub: from {} on another recording run, with a header of its own",
-                        listed.start
-                    );
-                }
-                let part = connection.get_bytes(&format!("{base}/{}", listed.init)).await?;
-                file.write_all(&part).map_err(failed)?;
-                bytes += part.len() as u64;
-                init = Some(listed.init.clone());
-            }
-            let part = connection.get_bytes(&format!("{base}/{}", listed.uri)).await?;
-            file.write_all(&part).map_err(failed)?;
-            bytes += part.len() as u64;
-        }
-        file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
-        Ok((list, bytes))
     }
 
     fn report(&self, list: &[playlist::Listed], bytes: u64, missing: Option<&str>) {
@@ -134,6 +111,44 @@ impl Play {
             println!("not the whole interval: {missing}");
         }
     }
+}
+
+/// A hold is ours.
+fn without_organisation(mut body: Value) -> Value {
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("organisation");
+    }
+    body
+}
+
+/// Writes everything of an open playback's stream beside `out`.
+pub(super) async fn save(
+    connection: &mut Connection,
+    (base, stream): (&str, &str),
+    (out, aside): (&Path, &Aside),
+    quiet: bool,
+) -> Result<(Vec<playlist::Listed>, u64), ClientError> {
+    let text = connection.get_bytes(&format!("{base}/{}.m3u8", super::connection::segment(stream)?)).await?;
+    let list = playlist::media(&text)?;
+    let failed = |source| ClientError::Write { path: out.to_owned(), source };
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&aside.0).map_err(failed)?);
+    let (mut bytes, mut init) = (0, None);
+    for listed in &list {
+        if init.as_ref() != Some(&listed.init) {
+            if init.is_some() && !quiet {
+                eprintln!("campanile-hub: from {} on another recording run, with a header of its own", listed.start);
+            }
+            let part = connection.get_bytes(&format!("{base}/{}", listed.init)).await?;
+            file.write_all(&part).map_err(failed)?;
+            bytes += part.len() as u64;
+            init = Some(listed.init.clone());
+        }
+        let part = connection.get_bytes(&format!("{base}/{}", listed.uri)).await?;
+        file.write_all(&part).map_err(failed)?;
+        bytes += part.len() as u64;
+    }
+    file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
+    Ok((list, bytes))
 }
 
 #[cfg(test)]

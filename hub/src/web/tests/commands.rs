@@ -35,6 +35,20 @@ const EXAMPLES: &[(&str, &str, Action)] = &[
     ("edges token", "--name Piazza", Action::IssueToken),
     ("edges revoke", "00000000-0000-0000-0000-000000000007", Action::RevokeEdge),
     ("edges release", "00000000-0000-0000-0000-000000000007", Action::ReleaseEdge),
+    ("holds list", "", Action::ViewHolds),
+    ("holds show", "00000000-0000-0000-0000-000000000007", Action::ViewHolds),
+    (
+        "holds place",
+        "--act 1/2026 --author Anna --approver Bruno --reason decreto --camera 00000000-0000-0000-0000-000000000007 \
+         --from -1h --to now --until 2100-01-01T00:00:00Z",
+        Action::PlaceHold,
+    ),
+    ("holds release", "00000000-0000-0000-0000-000000000007 --by Anna --reason fine", Action::ReleaseHold),
+    (
+        "holds export",
+        "00000000-0000-0000-0000-000000000007 --output FOLDER --purpose judicial-police --case 1",
+        Action::ViewHolds,
+    ),
     ("partners list", "", Action::ViewAgreements),
     ("partners add", "127.0.0.1:1 --fingerprint 00", Action::ManageAgreements),
     ("agreements list", "", Action::ViewAgreements),
@@ -70,6 +84,7 @@ fn leaves(command: &clap::Command, above: &str, found: &mut BTreeSet<String>) {
 async fn run(stand: &Stand, name: &str, rest: &str) -> Result<(), ClientError> {
     let (socket, out) = (stand.path("admin.sock"), stand.path("out.mp4"));
     let rest = rest.replace("FILE", &out.to_string_lossy());
+    let rest = rest.replace("FOLDER", &stand.path("export").to_string_lossy());
     let line = format!("campanile-hub {name} --socket {} {rest}", socket.display());
     client::run(Line::parse_from(line.split_whitespace()).command).await
 }

@@ -37,6 +37,20 @@ fn example(stand: &Stand, entry: &Entry, search: RequestId) -> Option<(String, O
         ("POST", "/api/v1/cameras/{id}/move") => ("/api/v1/cameras/ID/move", Some(json!({ "edge": ID }))),
         ("POST", "/api/v1/clock/confirm") => (entry.path, Some(json!({ "now": "2026-03-01T14:30:00Z" }))),
         ("POST", "/api/v1/edges/tokens") => (entry.path, Some(json!({ "site_name": "Piazza" }))),
+        ("POST", "/api/v1/holds") => {
+            let terms = json!({
+                "act": "prot. 1/2026", "author": "Anna", "approver": "Bruno", "reason": "decreto", "cameras": [ID],
+                "from": from, "to": to, "until": "2030-01-01T00:00:00Z",
+            });
+            (entry.path, Some(terms))
+        }
+        ("GET", "/api/v1/holds/{id}") => ("/api/v1/holds/ID", None),
+        ("POST", "/api/v1/holds/{id}/release") => {
+            ("/api/v1/holds/ID/release", Some(json!({ "by": "Anna", "reason": "archiviazione" })))
+        }
+        ("POST", "/api/v1/holds/{id}/playbacks") => {
+            ("/api/v1/holds/ID/playbacks", reason(json!({ "camera": ID, "from": from, "to": to })))
+        }
         ("DELETE", "/api/v1/edges/{id}") => ("/api/v1/edges/ID", None),
         ("POST", "/api/v1/edges/{id}/release") => ("/api/v1/edges/ID/release", Some(json!({}))),
         ("POST", "/api/v1/people") => (entry.path, Some(json!({ "name": "anna" }))),
