@@ -70,6 +70,8 @@ pub enum Action {
     /// Footage from a hold's copy.
     ReadHold,
     // administrators
+    /// The keys of a segment's fragments, for who has the file: a box's disk in an evidence room.
+    Unseal,
     PlaceHold,
     ReleaseHold,
     ViewEdges,
@@ -108,6 +110,7 @@ impl Action {
                 | Self::Thumbnail
                 | Self::Playback
                 | Self::ReadHold
+                | Self::Unseal
                 | Self::PartnerSearch
                 | Self::PartnerThumbnail
                 | Self::PartnerPlayback
@@ -122,6 +125,7 @@ impl Action {
             Self::Search | Self::PartnerSearch => Act::Search,
             Self::Thumbnail | Self::PartnerThumbnail => Act::Thumbnail,
             Self::Playback | Self::PartnerPlayback | Self::ReadHold => Act::Playback,
+            Self::Unseal => Act::Export,
             Self::PlaceHold => Act::HoldPlaced,
             Self::ReleaseHold => Act::HoldReleased,
             Self::ViewCoverage => Act::View,

@@ -61,7 +61,7 @@ pub fn stands(principal: &Principal, action: Action) -> Result<&'static str, Ref
         (
             Principal::Administrator { .. },
             ListCameras | ViewCoverage | Search | Thumbnail | Playback | PlaybackLease | SignOut | ViewHolds | ReadHold
-            | PlaceHold | ReleaseHold | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople
+            | Unseal | PlaceHold | ReleaseHold | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople
             | ViewAgreements | ManageAgreements | ReadRegister | Status | Administer,
         ) => Ok("administrator"),
         (Principal::Edge { current: true, .. }, EdgeSession | EdgeDeliver | EdgeRenew) => Ok("box"),

@@ -40,6 +40,7 @@ fn actions() -> Vec<Action> {
         PlaybackLease,
         ViewHolds,
         ReadHold,
+        Unseal,
         PlaceHold,
         ReleaseHold,
         ViewEdges,
@@ -67,8 +68,8 @@ fn actions() -> Vec<Action> {
     for action in all {
         match action {
             SignIn | ReadPage | Enrol | Introduce | Propose | SignOut | ListCameras | ViewCoverage | Search
-            | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold | PlaceHold | ReleaseHold | ViewEdges
-            | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements
+            | Thumbnail | Playback | PlaybackLease | ViewHolds | ReadHold | Unseal | PlaceHold | ReleaseHold
+            | ViewEdges | IssueToken | RevokeEdge | ReleaseEdge | ManagePeople | ViewAgreements | ManageAgreements
             | ReadRegister | Status | Administer | EdgeSession | EdgeDeliver | EdgeRenew | PartnerConclude
             | PartnerRevoke | PartnerSearch | PartnerThumbnail | PartnerPlayback | PartnerLease | PartnerClose
             | PartnerWitness => {}
@@ -120,6 +121,7 @@ fn what_is_not_allowed_by_name_is_refused() {
                 PlaybackLease,
                 ViewHolds,
                 ReadHold,
+                Unseal,
                 PlaceHold,
                 ReleaseHold,
                 ViewEdges,

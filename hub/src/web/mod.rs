@@ -29,6 +29,7 @@ mod session;
 mod tests;
 mod thumbnails;
 mod tls;
+mod unsealings;
 mod viewings;
 
 pub use tls::{Announce, Tls, WebError};

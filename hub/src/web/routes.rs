@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::same_origin;
 use super::{
     Web, administration, agreements, cameras, clock, coverage, edges, holds, pages, partners, people, playbacks,
-    register, searches,
+    register, searches, unsealings,
 };
 use super::{session, thumbnails};
 use crate::access::{Action, Pass, Principal, Request};
@@ -203,6 +203,7 @@ pub(super) fn all(web: Arc<Web>) -> Routes {
         administration::add,
         clock::add,
         holds::add,
+        unsealings::add,
     ] {
         routes = add(routes);
     }

@@ -217,7 +217,7 @@ impl FragmentKey {
         Ok(Self(bytes.try_into().map_err(|_| SealError::KeyLength { have, want: KEY_BYTES })?))
     }
 
-    /// For what is wrapped to the key of a hold, and nothing else.
+    /// For what is wrapped to the key of a hold, and for who may open a file in hand; nothing else.
     pub fn expose(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }

@@ -18,6 +18,7 @@ mod register;
 mod search;
 mod show;
 mod times;
+mod unseal;
 
 use clap::{Args, Subcommand};
 use connection::Connection;
@@ -86,6 +87,8 @@ pub enum Command {
     /// Footage kept beyond its term: place, list, show, release, export.
     #[command(subcommand)]
     Holds(holds::Holds),
+    /// Open segment files of a box's disk, with this hub's key ring.
+    Unseal(unseal::Unseal),
     /// Partner organisations: list, add.
     #[command(subcommand)]
     Partners(agreements::Partners),
@@ -179,6 +182,7 @@ pub(super) async fn run(command: Command) -> Done {
         Command::Clock(clock) => clock.run().await,
         Command::Edges(edges) => edges.run().await,
         Command::Holds(holds) => holds.run().await,
+        Command::Unseal(unseal) => unseal.run().await,
         Command::Partners(partners) => partners.run().await,
         Command::Agreements(agreements) => agreements.run().await,
         Command::Register(register) => register.run().await,

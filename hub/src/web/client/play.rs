@@ -48,6 +48,10 @@ impl Aside {
         Self(out.with_file_name(name))
     }
 
+    pub(super) fn create(&self) -> std::io::Result<std::fs::File> {
+        std::fs::File::create(&self.0)
+    }
+
     pub(super) fn keep(&self, out: &Path) -> std::io::Result<()> {
         std::fs::rename(&self.0, out)
     }
@@ -131,7 +135,7 @@ pub(super) async fn save(
     let text = connection.get_bytes(&format!("{base}/{}.m3u8", super::connection::segment(stream)?)).await?;
     let list = playlist::media(&text)?;
     let failed = |source| ClientError::Write { path: out.to_owned(), source };
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&aside.0).map_err(failed)?);
+    let mut file = std::io::BufWriter::new(aside.create().map_err(failed)?);
     let (mut bytes, mut init) = (0, None);
     for listed in &list {
         if init.as_ref() != Some(&listed.init) {

@@ -49,6 +49,7 @@ const EXAMPLES: &[(&str, &str, Action)] = &[
         "00000000-0000-0000-0000-000000000007 --output FOLDER --purpose judicial-police --case 1",
         Action::ViewHolds,
     ),
+    ("unseal", "SEGMENT --output FOLDER --purpose judicial-police --case 1", Action::Unseal),
     ("partners list", "", Action::ViewAgreements),
     ("partners add", "127.0.0.1:1 --fingerprint 00", Action::ManageAgreements),
     ("agreements list", "", Action::ViewAgreements),
@@ -81,10 +82,11 @@ fn leaves(command: &clap::Command, above: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-async fn run(stand: &Stand, name: &str, rest: &str) -> Result<(), ClientError> {
+pub(super) async fn run(stand: &Stand, name: &str, rest: &str) -> Result<(), ClientError> {
     let (socket, out) = (stand.path("admin.sock"), stand.path("out.mp4"));
     let rest = rest.replace("FILE", &out.to_string_lossy());
     let rest = rest.replace("FOLDER", &stand.path("export").to_string_lossy());
+    let rest = rest.replace("SEGMENT", &stand.path("drawer.seg").to_string_lossy());
     let line = format!("campanile-hub {name} --socket {} {rest}", socket.display());
     client::run(Line::parse_from(line.split_whitespace()).command).await
 }
@@ -100,6 +102,7 @@ async fn every_command_is_refused_by_a_shut_door_and_leaves_nothing_but_its_entr
     let stop = CancellationToken::new();
     let socket = listen::bind_administration(&stand.path("admin.sock")).unwrap();
     let serving = tokio::spawn(listen::administrators(socket, stand.router(), stop.clone()));
+    std::fs::write(stand.path("drawer.seg"), super::unsealings::sealed(&stand).0).unwrap();
     stand.shutter.shut();
     for (name, rest, action) in EXAMPLES {
         let (before, size) = (stand.traces(), stand.size().await);

@@ -5,8 +5,10 @@ use crate::access::{Action, Request as Asked};
 use crate::web::routes::Entry;
 use axum::routing::post;
 use campanile_proto::federation::v1::{Purpose, SearchHit};
-use campanile_proto::ids::{CameraId, EventId, RequestId};
+use campanile_proto::ids::{CameraId, EventId, RequestId, SegmentId};
 use campanile_proto::time::MICROS_PER_HOUR;
+use campanile_proto::types::v1::{KeyKind, SegmentHeader, Stream};
+use prost::Message;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -43,6 +45,18 @@ fn example(stand: &Stand, entry: &Entry, search: RequestId) -> Option<(String, O
                 "from": from, "to": to, "until": "2030-01-01T00:00:00Z",
             });
             (entry.path, Some(terms))
+        }
+        ("POST", "/api/v1/unsealings") => {
+            let header = SegmentHeader {
+                segment_id: ID.parse::<SegmentId>().unwrap().into(),
+                camera_id: ID.parse::<CameraId>().unwrap().into(),
+                stream: Stream::Main.into(),
+                key_kind: KeyKind::Hour.into(),
+                hour: stand.clock.utc().hour() as u64,
+                ..SegmentHeader::default()
+            };
+            let header = hex::encode(header.encode_to_vec());
+            (entry.path, reason(json!({ "segment": header, "wrapped_key": "00", "fragments": 1 })))
         }
         ("GET", "/api/v1/holds/{id}") => ("/api/v1/holds/ID", None),
         ("POST", "/api/v1/holds/{id}/release") => {

@@ -4,6 +4,7 @@ mod commands;
 mod coverage;
 mod door;
 mod people;
+mod unsealings;
 
 use super::Web;
 use super::routes::{self, Visitor};
