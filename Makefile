@@ -47,6 +47,16 @@ deb: ## Debian packages of hub and edge box under target/deb (PROFILE=dev packs 
 	@$(if $(filter dev,$(PROFILE)),$(BUILD),cargo build --package campanile-hub --package campanile-edge-agent --bins --profile $(PROFILE))
 	@hardware/debian/package.sh target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE)) target/deb
 
+.PHONY: install-test
+install-test: ## docs/install.md, block by block, on a bare Debian 12 (root, mmdebstrap)
+	@tests/setup.sh test
+	@tests/install.sh
+
+.PHONY: fuzz
+fuzz: ## Fuzz targets, ten minutes each (FUZZ_SECONDS=600, KEEP=1 keeps new corpora)
+	@tests/setup.sh demo
+	@tests/fuzz/run.sh
+
 .PHONY: bench
 bench: ## Criterion benches (target/criterion), then a box beside ffmpeg and gst-launch; release profile
 	@tests/setup.sh bench

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// Files below `folder` that hold `needle`.
-pub fn files_holding(folder: &Path, needle: &[u8]) -> Result<Vec<PathBuf>> {
+/// Files below `folder`.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -17,11 +17,20 @@ pub fn files_holding(folder: &Path, needle: &[u8]) -> Result<Vec<PathBuf>> {
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() {
-                let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                if bytes.windows(needle.len()).any(|window| window == needle) {
-                    found.push(path);
-                }
+                found.push(path);
             }
+        }
+    }
+    Ok(found)
+}
+
+/// Files below `folder` that hold `needle`, which is not empty.
+pub fn files_holding(folder: &Path, needle: &[u8]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in files(folder)? {
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if bytes.windows(needle.len()).any(|window| window == needle) {
+            found.push(path);
         }
     }
     Ok(found)

@@ -11,7 +11,10 @@ const FOLLOWS_US: i64 = 2_000_000;
 
 /// Every stream's gaps, kept while its reader dies and is started again: what it left open goes on.
 #[derive(Debug, Clone, Default)]
-pub struct KeptGaps(Arc<Mutex<HashMap<(CameraId, i32), Arc<tokio::sync::Mutex<Gaps>>>>>);
+pub struct KeptGaps(Arc<Mutex<HashMap<(CameraId, i32), OneReaders>>>);
+
+/// One stream's, held by its reader as long as it lives.
+type OneReaders = Arc<tokio::sync::Mutex<Gaps>>;
 
 impl KeptGaps {
     /// Of this stream, as soon as no other reader has them.

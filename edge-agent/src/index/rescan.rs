@@ -82,6 +82,7 @@ impl Survey {
         let mut seen = HashSet::new();
         for path in files {
             let known = id_in_name(&path).and_then(|id| rows.get(&id));
+            let known = known.filter(|row| walk::is_place_of(&path, row.camera, row.id));
             seen.extend(known.map(|row| row.id));
             match known.map(|row| (row, row.deleted_by.as_deref())) {
                 Some((row, None)) if is_settled(row, &path) => {}
@@ -146,6 +147,7 @@ async fn look(
     let (file, folder) = (path.to_owned(), media_dir.to_owned());
     let inspecting = blocking(move || if suspect { read_back(&file) } else { inspect(&file, &folder, run) });
     match inspecting.await {
+        Ok(Some((_, Outcome::Foreign))) => Ok(()),
         Ok(Some((walk, outcome))) => {
             summary.truncated += usize::from(outcome == Outcome::Truncated);
             summary.overlong += usize::from(walk.footer && walk.file_bytes > walk.good_bytes);
@@ -169,6 +171,8 @@ enum Outcome {
     Open,
     Closed,
     Truncated,
+    /// A copy of a segment, in a place that is not its own.
+    Foreign,
 }
 
 /// Reads one file and repairs its tail; none when it was set aside.
@@ -177,6 +181,10 @@ fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, 
         Err(error) if error.kind() == Kind::Invalid => return set_aside(path, media_dir, error),
         other => other?,
     };
+    if !walk.lies_at(path) {
+        tracing::warn!(path = %path.display(), id = %walk.id, "a segment under a name that is not its own: left alone");
+        return Ok(Some((walk, Outcome::Foreign)));
+    }
     if walk.stream == campanile_proto::types::v1::Stream::Index || !walk.footer {
         walk = walk::walk(path, Depth::Verify)?;
     }

@@ -335,6 +335,31 @@ async fn a_suspect_segment_is_read_back_as_a_whole_and_says_only_what_verified()
 }
 
 #[tokio::test]
+async fn a_copy_of_a_segment_under_another_name_never_takes_its_place_and_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(&dir.path().join("index.sqlite")).unwrap();
+    let segment = video(0, 0).fragments(4, 2);
+    let path = segment.write_torn(dir.path(), segment.bytes.len() - 5);
+    let elsewhere = dir.path().join(CameraId::from_u128(9).to_string()).join("main/20270115T08");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let copies =
+        [path.with_file_name(format!("{}.seg", SegmentId::random())), elsewhere.join(path.file_name().unwrap())];
+    for copy in &copies {
+        std::fs::copy(&path, copy).unwrap();
+    }
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    let rows = index.all_segments().await.unwrap();
+    assert_eq!(rows.iter().map(|row| (row.id, row.path.clone())).collect::<Vec<_>>(), [(segment.id, path.clone())]);
+    let length = |path: &Path| std::fs::metadata(path).unwrap().len();
+    assert!(copies.iter().all(|copy| length(copy) == segment.bytes.len() as u64 - 5));
+    assert!(length(&path) < length(&copies[0]), "the torn tail of the real one is cut off");
+    // A rule that deleted it, and could not any more, is finished by the next walk.
+    index.delete_segment(segment.id, "age").await.unwrap();
+    rescan(&index, dir.path(), OTHER_RUN()).await.unwrap();
+    assert!(!path.exists() && copies.iter().all(|copy| copy.exists()));
+}
+
+#[tokio::test]
 async fn bytes_behind_a_footer_are_noticed_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let index = Index::open(&dir.path().join("index.sqlite")).unwrap();

@@ -79,6 +79,20 @@ pub struct Walk {
     pub index: Vec<IndexAt>,
 }
 
+impl Walk {
+    pub fn lies_at(&self, path: &Path) -> bool {
+        is_place_of(path, self.camera, self.id)
+    }
+}
+
+/// Whether a recorder puts this segment there, `<camera>/<stream>/<hour>/<id>.seg`; a copy under another name is
+/// somebody else's file.
+pub fn is_place_of(path: &Path, camera: CameraId, id: SegmentId) -> bool {
+    let folder = path.ancestors().nth(3).and_then(Path::file_name);
+    path.file_stem().is_some_and(|name| *name == *id.to_string())
+        && folder.is_some_and(|name| *name == *camera.to_string())
+}
+
 /// A record's header and where it stands.
 #[derive(Debug, Clone)]
 pub struct Entry {

@@ -1,8 +1,9 @@
 // Playing an event: a playback at the hub, its HLS in the browser's own player.
 
 import { get, post, remove } from "./api.js";
-import { clock, dayAndMinute } from "./time.js";
-import { sentence } from "./words.js";
+import { clock, dayAndMinute, timeOfDay } from "./time.js";
+import { gapSentence, sentence } from "./words.js";
+import { gapBefore, instant, isSubAlone } from "./axis.js";
 
 const BEFORE_MS = 5000;
 const AFTER_MS = 10000;
@@ -10,6 +11,8 @@ const AFTER_MS = 10000;
 const ASK_EVERY_MS = 2000;
 const ANSWER_MS = 3000;
 const ALONE_MS = 14000;
+// How long it stays said that something was left out.
+const SAID_MS = 6000;
 const HLS = "application/vnd.apple.mpegurl";
 
 export class Player {
@@ -22,6 +25,7 @@ export class Player {
     root.querySelector("#player-close").addEventListener("click", () => this.close());
     this.video.addEventListener("error", () => this.failed());
     this.video.addEventListener("playing", () => this.say(""));
+    this.gap = root.querySelector("#player-gap");
     this.video.addEventListener("waiting", () => this.say("Sto caricando…"));
     this.video.addEventListener("timeupdate", () => this.showTime());
   }
@@ -47,8 +51,11 @@ export class Player {
       if (turn !== this.turn) return void remove(`/api/v1/playbacks/${opened.id}`).catch(() => {});
       this.id = opened.id;
       this.watch(turn, opened.id);
-      this.start = new Date(opened.start);
-      this.video.src = opened.master;
+      this.sections = opened.sections;
+      this.gaps = opened.gaps;
+      this.sayGap(gapBefore(opened.sections, opened.gaps, 0));
+      // Chromium does not know EXT-X-GAP, and would lose its place on the axis.
+      this.video.src = opened.whole;
       await this.video.play().catch(() => turn === this.turn && this.say("Premi ▶ per iniziare."));
     } catch (problem) {
       if (turn === this.turn) this.say(sentence(problem), true);
@@ -81,7 +88,8 @@ export class Player {
     this.video.removeAttribute("src");
     this.video.load();
     this.time.textContent = "";
-    this.start = null;
+    this.sections = this.gaps = null;
+    this.sayGap(null);
   }
 
   failed() {
@@ -99,9 +107,19 @@ export class Player {
   }
 
   showTime() {
-    if (!this.start) return;
-    const at = new Date(this.start.getTime() + this.video.currentTime * 1000);
-    this.time.textContent = `${clock(at)} · conservato fino a ${dayAndMinute(this.kept)}`;
+    if (!this.sections) return;
+    const at = instant(this.sections, this.video.currentTime);
+    const alone = isSubAlone(this.sections, this.video.currentTime) ? " · registrato solo il flusso secondario" : "";
+    this.time.textContent = `${clock(at)}${alone} · conservato fino a ${dayAndMinute(this.kept)}`;
+    const gap = gapBefore(this.sections, this.gaps, this.video.currentTime, SAID_MS / 1000);
+    if (gap || Date.now() > this.saidUntil) this.sayGap(gap);
+  }
+
+  // What was left out just before this instant, with its cause.
+  sayGap(gap) {
+    this.saidUntil = gap ? Date.now() + SAID_MS : 0;
+    this.gap.textContent = gap ? `Dalle ${timeOfDay(gap.start)} alle ${timeOfDay(gap.end)} manca la registrazione: ${gapSentence(gap)}.` : "";
+    this.gap.hidden = !gap;
   }
 
   get isOpen() {

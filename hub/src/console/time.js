@@ -35,6 +35,10 @@ export function dayAndMinute(text) {
   return format("minute", { ...DAY, hour: "2-digit", minute: "2-digit", timeZoneName: "short" }).format(new Date(text));
 }
 
+export function timeOfDay(text) {
+  return format("time", TIME).format(new Date(text));
+}
+
 // Minutes the zone is ahead of UTC at an instant.
 function offsetMinutes(instant) {
   const parts = Object.fromEntries(format("parts", { year: "numeric", month: "2-digit", day: "2-digit", ...TIME })

@@ -51,3 +51,23 @@ export function sentence(problem) {
   const clause = problem.clause ? ` (clausola ${problem.clause})` : "";
   return text + clause;
 }
+
+// Why nothing was recorded.
+const CAUSES = {
+  unreachable: "telecamera non raggiungibile",
+  authentication_refused: "la telecamera ha rifiutato nome utente o password",
+  unsupported_codec: "la telecamera inviava un formato non registrabile",
+  no_bytes: "la telecamera era collegata ma non inviava nulla",
+  disk_full: "disco dell’apparato pieno",
+  disk_error: "guasto del disco dell’apparato",
+  edge_off: "apparato spento",
+  no_sealing_keys: "l’apparato non aveva chiavi per sigillare",
+  connecting: "collegamento alla telecamera in corso",
+  deleted: "registrazione cancellata secondo le regole di conservazione",
+  not_reported: "l’apparato non ha ancora comunicato il motivo",
+  not_named: "il comune proprietario non indica il motivo",
+};
+
+export function gapSentence(gap) {
+  return CAUSES[gap.cause] || "motivo non indicato";
+}

@@ -10,6 +10,8 @@ pub enum Cause {
     Deleted(String),
     /// The box has said nothing about this time.
     NotReported,
+    /// Another organisation's camera, whose listing names no causes.
+    NotNamed,
 }
 
 impl Cause {
@@ -21,6 +23,7 @@ impl Cause {
             }
             Self::Deleted(_) => "deleted".to_owned(),
             Self::NotReported => "not_reported".to_owned(),
+            Self::NotNamed => "not_named".to_owned(),
         }
     }
 
@@ -30,6 +33,7 @@ impl Cause {
         let fixed = match self {
             Self::Deleted(rule) => return format!("deleted at the box by the rule {rule}"),
             Self::NotReported => "the box has reported nothing about this time",
+            Self::NotNamed => "its owner names no cause",
             Self::Reported(condition) => match condition {
                 Unreachable => "the camera could not be reached",
                 AuthenticationRefused => "the camera refused the user name or password",

@@ -49,6 +49,7 @@ pub struct Reported {
     /// The one that began last comes first: it is what the box said last.
     over: Vec<(Span, CameraCondition)>,
     going_on: Vec<(Span, CameraCondition)>,
+    unnamed: bool,
 }
 
 /// Segments and gaps as reported; `heard` is when the box last said anything, `now` what time it is.
@@ -72,13 +73,18 @@ pub fn reported(segments: &[SegmentRow], gaps: &[GapRow], heard: WallTime, now: 
     let (going_on, over): (Vec<&GapRow>, Vec<&GapRow>) = gaps.into_iter().partition(|gap| gap.ongoing);
     let over: Vec<_> = over.into_iter().map(gap).filter(|(span, _)| span.micros() > 0).collect();
     let kept = without(&joined(kept, BRIDGED_US), &joined(over.iter().map(|(span, _)| *span).collect(), 0));
-    Reported { kept, deleted, over, going_on: going_on.into_iter().map(gap).collect() }
+    Reported { kept, deleted, over, going_on: going_on.into_iter().map(gap).collect(), unnamed: false }
 }
 
 impl Reported {
     /// The same of what is played, whatever else is kept.
-    pub fn playing(self, kept: Vec<Span>) -> Self {
-        Self { kept, ..self }
+    pub fn playing(self, played: Vec<Span>) -> Self {
+        Self { kept: joined(played, BRIDGED_US), ..self }
+    }
+
+    /// What another organisation's listing says: it names no causes.
+    pub fn unnamed(played: Vec<Span>) -> Self {
+        Self { unnamed: true, ..Self::default().playing(played) }
     }
 
     /// What of `within` was not recorded, or is not kept; in order.
@@ -113,7 +119,8 @@ impl Reported {
             while holding.peek().is_some_and(|Reverse(at)| known[*at].0.to <= span.from) {
                 holding.pop();
             }
-            let cause = holding.peek().map_or(Cause::NotReported, |Reverse(at)| known[*at].1.clone());
+            let nobodys = if self.unnamed { Cause::NotNamed } else { Cause::NotReported };
+            let cause = holding.peek().map_or(nobodys, |Reverse(at)| known[*at].1.clone());
             holes.push(Hole { span, cause });
         }
         bridged(holes)
@@ -272,7 +279,7 @@ mod tests {
         open.closed = false;
         let until = |now: i64| {
             let within = span(0, now);
-            said(&reported(&[open.clone()], &[], within.to, within.to).holes(within))
+            said(&reported(std::slice::from_ref(&open), &[], within.to, within.to).holes(within))
         };
         assert_eq!(until(110), []);
         assert_eq!(until(130), [(90, 130, "not_reported".to_owned())]);

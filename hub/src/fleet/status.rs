@@ -38,6 +38,12 @@ impl Fleet {
         Ok(edges)
     }
 
+    /// When a box last said anything; nothing when it never did.
+    pub async fn last_seen(&self, edge: EdgeId) -> Result<Option<WallTime>, FleetError> {
+        let edges = self.edges().await?;
+        Ok(edges.into_iter().find(|status| status.id == edge).and_then(|status| status.last_seen))
+    }
+
     fn status(&self, row: EdgeRow, health: &mut HashMap<EdgeId, EdgeHealth>) -> EdgeStatus {
         let live = self.0.sessions.of(row.id);
         let health = health.remove(&row.id);

@@ -88,8 +88,10 @@ pub fn list(
         let end_90k = next.filter(|n| *n > group.start_90k && n.abs_diff(group.end_90k) < HOLE_90K);
         let end_90k = end_90k.unwrap_or(group.end_90k);
         let start = line.at(group.start_90k);
-        let duration_us = (end_90k - group.start_90k) * 100 / 9;
-        if start >= to || start.plus_micros(duration_us as i64) <= from {
+        // By the time line, as decode times are: a day of a camera that is 100 ppm slow is 8.6 s of difference.
+        let end = line.at(end_90k);
+        let duration_us = (end - start).max(1) as u64;
+        if start >= to || end <= from {
             continue;
         }
         let discontinuity = listed.last().is_some_and(|(before, _)| {

@@ -5,6 +5,7 @@
 //! Invariant: footage is plain in memory only, and not past the end of its term.
 
 mod alarm;
+pub mod axis;
 mod cache;
 pub(crate) mod codecs;
 pub(crate) mod groups;

@@ -8,7 +8,6 @@ use super::routes::{Call, Routes};
 use crate::access::{Action, Request};
 use crate::catalog::Camera;
 use crate::coverage::{self, Day, Hole, Reported, Span};
-use crate::fleet::EdgeStatus;
 use crate::hub::Hub;
 use axum::Json;
 use axum::http::Method;
@@ -49,12 +48,11 @@ fn read(web: &Web, asked: &mut Request, raw: &Raw) -> Result<Wanted, Problem> {
 async fn show(call: Call<Wanted>) -> Result<Response, Problem> {
     let (hub, Wanted { camera, within }) = (call.web.hub.clone(), call.input);
     let cameras = hub.catalog.cameras().await.map_err(|e| Problem::of(ATTEMPT, e.kind(), &e))?;
-    let edges = hub.fleet.edges().await.map_err(|e| Problem::of(ATTEMPT, e.kind(), &e))?;
     let wanted = |of: &&Camera| camera.map_or(!of.removed, |id| of.id == id);
     let zone = TimeZone::get(&hub.config.time_zone).unwrap_or(TimeZone::UTC);
     let mut answer = Vec::new();
     for camera in cameras.iter().filter(wanted) {
-        let holes = reported(&hub, camera.id, &edges, within).await?.holes(within);
+        let holes = reported(&hub, camera.id, within).await?.holes(within);
         let days: Vec<Value> = coverage::days(&holes, within, &zone).iter().map(day).collect();
         answer.push(json!({ "id": camera.id, "name": camera.name, "site": camera.site, "days": days }));
     }
@@ -68,20 +66,18 @@ async fn show(call: Call<Wanted>) -> Result<Response, Problem> {
 const ATTEMPT: &str = "show the coverage";
 
 /// Of the main stream, which is the record: the sub-stream is there to search and to scrub.
-async fn reported(hub: &Hub, camera: CameraId, edges: &[EdgeStatus], within: Span) -> Result<Reported, Problem> {
+pub(super) async fn reported(hub: &Hub, camera: CameraId, within: Span) -> Result<Reported, Problem> {
     let Span { from, to } = within;
     let segments = hub.catalog.segments(camera, Stream::Main, from, to).await;
     let segments = segments.map_err(|e| Problem::of(ATTEMPT, e.kind(), &e))?;
     let mut gaps = hub.catalog.gaps(camera, from, to).await.map_err(|e| Problem::of(ATTEMPT, e.kind(), &e))?;
     gaps.retain(|gap| gap.stream == Stream::Main);
-    Ok(coverage::reported(&segments, &gaps, heard(hub, camera, edges), hub.clock.utc()))
-}
-
-/// When the camera's box last said anything.
-fn heard(hub: &Hub, camera: CameraId, edges: &[EdgeStatus]) -> WallTime {
-    let owner = hub.catalog.owner(camera);
-    let edge = edges.iter().find(|edge| Some(edge.id) == owner);
-    edge.and_then(|edge| edge.last_seen).unwrap_or(WallTime(0))
+    let heard = hub.catalog.owner(camera).map(|edge| hub.fleet.last_seen(edge));
+    let heard = match heard {
+        Some(seen) => seen.await.map_err(|e| Problem::of(ATTEMPT, e.kind(), &e))?,
+        None => None,
+    };
+    Ok(coverage::reported(&segments, &gaps, heard.unwrap_or(WallTime(0)), hub.clock.utc()))
 }
 
 fn day(day: &Day) -> Value {
@@ -97,7 +93,7 @@ fn day(day: &Day) -> Value {
     })
 }
 
-fn hole(hole: &Hole) -> Value {
+pub(super) fn hole(hole: &Hole) -> Value {
     json!({
         "start": output::time(hole.span.from),
         "end": output::time(hole.span.to),

@@ -8,6 +8,7 @@ use super::routes::{Call, Routes};
 use super::viewings::Source;
 use super::{Web, output};
 use crate::access::{Action, Request};
+use crate::coverage::Span;
 use crate::holds::{Hold, HoldsError, Part, State, StreamAccount, Terms};
 use crate::media::hls;
 use axum::Json;
@@ -163,7 +164,8 @@ async fn play(call: Call<Wanted>) -> Result<Response, Problem> {
     let opened = holds.open_playback(pass.request_id(), wanted.hold, wanted.camera, wanted.interval).await;
     let opened = opened.map_err(failed("play what is held"))?;
     let listing = opened.listing.clone();
-    playbacks::opened(&web, Source::Held(Box::new(opened)), listing, pass, Some(hold.terms.until))
+    let asked = Span { from: wanted.interval.0, to: wanted.interval.1 };
+    playbacks::opened(&web, Source::Held(Box::new(opened)), asked, listing, pass, Some(hold.terms.until)).await
 }
 
 fn shown(hold: &Hold, state: State) -> Value {

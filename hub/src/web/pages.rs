@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 /// Address, content type, content.
-const FILES: [(&str, &str, &[u8]); 9] = [
+const FILES: [(&str, &str, &[u8]); 10] = [
     ("/", "text/html; charset=utf-8", include_bytes!("../console/index.html")),
     ("/console/style.css", "text/css; charset=utf-8", include_bytes!("../console/style.css")),
     ("/console/main.js", JAVASCRIPT, include_bytes!("../console/main.js")),
     ("/console/api.js", JAVASCRIPT, include_bytes!("../console/api.js")),
     ("/console/words.js", JAVASCRIPT, include_bytes!("../console/words.js")),
     ("/console/time.js", JAVASCRIPT, include_bytes!("../console/time.js")),
+    ("/console/axis.js", JAVASCRIPT, include_bytes!("../console/axis.js")),
     ("/console/region.js", JAVASCRIPT, include_bytes!("../console/region.js")),
     ("/console/results.js", JAVASCRIPT, include_bytes!("../console/results.js")),
     ("/console/player.js", JAVASCRIPT, include_bytes!("../console/player.js")),

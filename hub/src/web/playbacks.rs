@@ -5,10 +5,13 @@ use super::problem::Problem;
 use super::routes::{Call, Routes};
 use super::searches::behalf;
 use super::viewings::{ABSOLUTE_US, Source, Viewing};
-use super::{Web, output};
+use super::{Web, coverage, output};
 use crate::access::{Action, Pass, Request};
+use crate::coverage::{Hole, Reported, Span};
 use crate::federation::PlaybackQuery;
-use crate::media::hls;
+use crate::hub::Hub;
+use crate::media::axis::{Axis, Section};
+use crate::media::hls::{self, Missing};
 use axum::Json;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +25,10 @@ use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
+/// What stands in a playlist where nothing is: an empty answer, which a player that does not know EXT-X-GAP reads.
+const GAP: &str = "gap.m4s";
+/// Before the names of playlists in which a stream that was not recorded borrows the other's pictures.
+const WHOLE: &str = "whole-";
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 pub(super) fn add(routes: Routes) -> Routes {
@@ -89,13 +96,15 @@ async fn open(call: Call<Wanted>) -> Result<Response, Problem> {
         let listing = playback.listing().clone();
         (Source::Partner(playback), listing, None)
     };
-    opened(&web, source, listing, pass, kept)
+    let asked = Span { from: wanted.from, to: wanted.to };
+    opened(&web, source, asked, listing, pass, kept).await
 }
 
-/// Takes up what is listed as an open playback.
-pub(super) fn opened(
+/// Takes up what is listed of the span that was asked for as an open playback.
+pub(super) async fn opened(
     web: &Web,
     source: Source,
+    asked: Span,
     listing: Listing,
     pass: Pass,
     kept: Option<WallTime>,
@@ -105,18 +114,44 @@ pub(super) fn opened(
         let sentence = "nothing was recorded by this camera in this interval, or it is not kept any more";
         return Err(Problem::new(Kind::NotFound, "NOTHING_RECORDED", sentence));
     }
-    let answer = json!({
+    let sections = Axis::of(&listing).sections;
+    let mut answer = json!({
         "streams": streams(&listing),
         "start": first_start(&listing).map(output::time),
         "end": last_end(&listing).map(output::time),
         "expires": output::time(hub.clock.utc().plus_micros(ABSOLUTE_US)),
         "kept_until": kept.map(output::time),
+        "sections": sections.iter().map(section).collect::<Vec<_>>(),
+        "gaps": left_out(hub, &source, &sections, asked).await?.iter().map(coverage::hole).collect::<Vec<_>>(),
     });
     let id = web.viewings.add(source, listing, pass)?;
-    let mut answer = answer;
     answer["id"] = id.to_string().into();
     answer["master"] = format!("/api/v1/playbacks/{id}/master.m3u8").into();
+    answer["whole"] = format!("/api/v1/playbacks/{id}/{WHOLE}master.m3u8").into();
     Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// A stretch that plays without a break: where on the player's clock it begins, what time that is, and what was
+/// recorded then.
+fn section(section: &Section) -> serde_json::Value {
+    json!({
+        "at": section.at_us as f64 / 1e6,
+        "start": output::time(WallTime(section.start_us)),
+        "end": output::time(WallTime(section.end_us)),
+        "streams": section.streams.iter().map(|stream| hls::stream_name(*stream)).collect::<Vec<_>>(),
+    })
+}
+
+/// What of the interval is not played, and why.
+async fn left_out(hub: &Hub, source: &Source, played: &[Section], asked: Span) -> Result<Vec<Hole>, Problem> {
+    let within = Span { to: asked.to.min(hub.clock.utc()), ..asked };
+    let span = |section: &Section| Span { from: WallTime(section.start_us), to: WallTime(section.end_us) };
+    let played = played.iter().map(span).collect();
+    Ok(match source {
+        Source::Own(camera) => coverage::reported(hub, *camera, within).await?.playing(played).holes(within),
+        // What a hold has not, its own account names.
+        Source::Held(_) | Source::Partner(_) => Reported::unnamed(played).holes(within),
+    })
 }
 
 fn first_start(listing: &Listing) -> Option<WallTime> {
@@ -154,20 +189,34 @@ async fn close(call: Call<RequestId>) -> Result<Response, Problem> {
 
 async fn playlist(call: Call<(RequestId, String)>) -> Result<Response, Problem> {
     let viewing = call.web.viewings.get(call.input.0, call.who())?;
-    let text = match call.input.1.strip_suffix(".m3u8") {
-        Some("master") => hls::master_playlist(&viewing.listing, ""),
-        Some(name) => {
-            let stream = stream_of(name)?;
-            let init = |run: RunId| format!("{name}/{run}/init.mp4");
-            let text = hls::media_playlist(&viewing.listing, stream, init, |group| {
-                let run = RunId::try_from(&group.run_id).map(|run| run.to_string()).unwrap_or_default();
-                format!("{name}/{run}/{}-{}.m4s", group.first, group.last)
-            });
-            text.ok_or_else(Problem::not_found)?
+    if call.input.1 == GAP {
+        return Ok(([(header::CONTENT_TYPE, "video/mp4")], Bytes::new()).into_response());
+    }
+    let name = call.input.1.strip_suffix(".m3u8").ok_or_else(Problem::not_found)?;
+    let (name, missing, base) = match name.strip_prefix(WHOLE) {
+        Some(name) => (name, Missing::Borrowed, WHOLE),
+        None => (name, Missing::Gaps, ""),
+    };
+    let text = match name {
+        "master" => hls::master_playlist(&viewing.listing, base),
+        name => {
+            let axis = Axis::of(&viewing.listing);
+            hls::media_playlist(&axis, stream_of(name)?, missing, address).ok_or_else(Problem::not_found)?
         }
-        None => return Err(Problem::not_found()),
     };
     Ok(([(header::CONTENT_TYPE, PLAYLIST)], text).into_response())
+}
+
+/// As it stands in a playlist.
+fn address(part: hls::Part<'_>) -> String {
+    match part {
+        hls::Part::Init(stream, run) => format!("{}/{run}/init.mp4", hls::stream_name(stream)),
+        hls::Part::Group(stream, group) => {
+            let run = RunId::try_from(&group.run_id).map(|run| run.to_string()).unwrap_or_default();
+            format!("{}/{run}/{}-{}.m4s", hls::stream_name(stream), group.first, group.last)
+        }
+        hls::Part::Gap => GAP.to_owned(),
+    }
 }
 
 enum Part {

@@ -135,7 +135,7 @@ fn power_cuts(wanted: &Wanted, notes: &Notes) -> Result<Vec<power::Outcome>> {
         power::run(&traced, wanted.seed, left.into_iter(), &images, |outcome| {
             notes.add(power::KIND, outcome)?;
             count += 1;
-            if count % 100 == 0 {
+            if count.is_multiple_of(100) {
                 println!("{count}/{} images", wanted.images);
             }
             outcome.verdict.problems.iter().for_each(|problem| println!("    image {}: {problem}", outcome.number));

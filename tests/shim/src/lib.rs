@@ -17,6 +17,7 @@
 
 #![allow(unsafe_code, reason = "it stands in for functions of the C library")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(dead_code, reason = "a test does not take over the names of the C library"))]
 
 mod calls;
 mod exports;

@@ -107,9 +107,7 @@ impl Folder {
 fn survey(media_dir: &Path) -> Vec<(walk::Walk, PathBuf)> {
     let own = |path: PathBuf| {
         let head = walk::head(&path).ok()?;
-        let named = |at: usize| path.ancestors().nth(at)?.file_name()?.to_str().map(str::to_owned);
-        let is_its = path.file_stem()?.to_str()? == head.id.to_string() && named(3)? == head.camera.to_string();
-        is_its.then_some((head, path))
+        head.lies_at(&path).then_some((head, path))
     };
     rescan::list(media_dir).into_iter().filter_map(own).collect()
 }

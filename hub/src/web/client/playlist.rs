@@ -7,6 +7,9 @@ use m3u8_rs::{MediaPlaylist, Playlist};
 /// Between two groups of one run: rounding of durations to milliseconds and of the time line.
 const TOLERANCE: SignedDuration = SignedDuration::from_millis(250);
 
+/// RFC 8216bis section 4.4.4.7; the parser does not know it.
+const GAP: &str = "X-GAP";
+
 /// One address and its time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
@@ -24,16 +27,21 @@ pub fn media(bytes: &[u8]) -> Result<Vec<Listed>, ClientError> {
 }
 
 fn listed(playlist: MediaPlaylist) -> Option<Vec<Listed>> {
-    let mut init = None;
+    let (mut init, mut broken) = (None, false);
     let mut list = Vec::new();
     for segment in playlist.segments {
+        broken |= segment.discontinuity;
+        // Nothing is under its address: what it leaves between its neighbours says what is missing.
+        if segment.unknown_tags.iter().any(|tag| tag.tag == GAP) {
+            continue;
+        }
         if let Some(map) = segment.map {
             init = Some(map.uri);
         }
         let start = segment.program_date_time?.timestamp_micros();
         let start = Timestamp::from_microsecond(start).ok()?;
         let end = start.checked_add(SignedDuration::try_from_secs_f32(segment.duration).ok()?).ok()?;
-        let discontinuity = segment.discontinuity;
+        let discontinuity = std::mem::take(&mut broken);
         list.push(Listed { uri: segment.uri, init: init.clone()?, start, end, discontinuity });
     }
     Some(list)
@@ -74,5 +82,15 @@ mod tests {
         assert!(missing(&list[..2], at(0), at(5)).unwrap().contains("ends"));
         assert!(missing(&list, at(0), at(10)).unwrap().contains("nothing was recorded from"));
         assert!(missing(&[], at(0), at(1)).is_some());
+    }
+
+    #[test]
+    fn what_another_stream_alone_recorded_is_missing_here() {
+        let gap = "#EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:2026-03-01T12:00:04.000Z\n#EXTINF:5.000,\n#EXT-X-GAP\ngap.m4s\n";
+        let text = TEXT.replace("#EXT-X-DISCONTINUITY\n", gap);
+        assert_ne!(text, TEXT);
+        let list = media(text.as_bytes()).unwrap();
+        assert_eq!(list, media(TEXT.as_bytes()).unwrap());
+        assert!(missing(&list, list[0].start, list[2].end).unwrap().contains("nothing was recorded from"));
     }
 }

@@ -143,6 +143,9 @@ fn deleted_by_rule(index: &Path) -> Result<BTreeSet<String>> {
     Ok(paths.collect::<Result<_, _>>()?)
 }
 
+/// Segments of a stream by their run.
+type Runs<'a> = BTreeMap<Vec<u8>, Vec<&'a Whole>>;
+
 fn opened_us(whole: &Whole) -> i64 {
     whole.header.opened.as_ref().map_or(0, |opened| opened.utc_us)
 }
@@ -154,7 +157,7 @@ fn look_at_life<'a>(
     segments: impl Iterator<Item = &'a Whole>,
     found: &mut Found,
 ) -> Result<()> {
-    let mut streams: BTreeMap<(Vec<u8>, i32), BTreeMap<Vec<u8>, Vec<&Whole>>> = BTreeMap::new();
+    let mut streams: BTreeMap<(Vec<u8>, i32), Runs<'_>> = BTreeMap::new();
     let of_life = segments.filter(|whole| (life.began_us..life.ended_us).contains(&opened_us(whole)));
     for whole in of_life.filter(|whole| whole.header.stream != INDEX && !whole.pieces.is_empty()) {
         let stream = (whole.header.camera_id.to_vec(), whole.header.stream);

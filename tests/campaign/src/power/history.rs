@@ -90,7 +90,8 @@ pub struct History {
     pub times: Vec<i64>,
     /// Places at which a process began: what was open before is open no more.
     pub lives: Vec<usize>,
-    pub syncs: usize,
+    /// Where each sync ended.
+    pub syncs: Vec<usize>,
     /// Where each file was closed by who made it.
     pub closings: HashMap<File, usize>,
 }
@@ -125,7 +126,7 @@ struct Reading {
 impl History {
     pub fn read(bytes: Vec<u8>) -> Result<Self> {
         let (mut reading, mut at, mut place) = (Reading::default(), 0, 0);
-        let (mut times, mut lives, mut syncs) = (Vec::new(), Vec::new(), 0);
+        let (mut times, mut lives, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
         while at < bytes.len() {
             // The last record of a process that was killed may be cut, and another follows only in a new file.
             let Some((record, length)) = Record::decode(&bytes[at..]) else { break };
@@ -137,7 +138,7 @@ impl History {
                     reading.makers.clear();
                     reading.beginning.clear();
                 }
-                Kind::SyncEnds => syncs += 1,
+                Kind::SyncEnds => syncs.push(place),
                 _ => {}
             }
             reading.take(place, &record, data)?;

@@ -45,8 +45,13 @@ pub struct Cut {
 impl Cut {
     pub fn choose(history: &History, random: &mut ChaCha8Rng) -> Self {
         let fates = [Fate::Lost, Fate::Kept, Fate::Reordered, Fate::Torn, Fate::Torn, Fate::CutShort];
+        // Right behind a sync one file is farther than the others that speak of it.
+        let at = match history.syncs.len() {
+            syncs if syncs > 0 && random.random_bool(0.25) => history.syncs[random.random_range(0..syncs)] + 1,
+            _ => random.random_range(1..=history.records),
+        };
         Self {
-            at: random.random_range(1..=history.records),
+            at,
             names: if random.random_bool(0.5) { Names::Posix } else { Names::Journal },
             fate: fates[random.random_range(0..fates.len())],
             block_bytes: if random.random_bool(0.5) { 512 } else { 4096 },
@@ -182,7 +187,7 @@ fn contents(
     wanted: &BTreeSet<File>,
     random: &mut ChaCha8Rng,
 ) -> HashMap<File, Vec<u8>> {
-    let is_loose = |change: &&Change| !change.deed.is_of_names() && !change.synced.is_some_and(|end| end < cut.at);
+    let is_loose = |change: &&Change| !change.deed.is_of_names() && change.synced.is_none_or(|end| end >= cut.at);
     let loose = changes.iter().filter(is_loose).count();
     let mut before_cut_short = if loose == 0 { 0 } else { random.random_range(0..loose) };
     let (mut contents, mut lengths): (HashMap<File, Vec<u8>>, HashMap<File, usize>) = Default::default();
