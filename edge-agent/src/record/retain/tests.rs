@@ -240,7 +240,7 @@ async fn a_pinned_segment_outlives_its_term_and_a_camera_that_is_bounded_gives_i
     assert_eq!(row.deleted_by.as_deref(), Some("camera space"));
     // Control: what pins another camera, another time, or ended, holds neither.
     let (other, ended) =
-        (Pin { camera: CameraId::from_u128(9), ..pin(8) }, Pin { until: WallTime(NOON - 1), ..pin(3) });
+        (Pin { camera: CameraId::from_u128(9), ..pin(8) }, Pin { until: WallTime(NOON - 1_000_000), ..pin(3) });
     bench.pin(vec![other, ended, pin(5)]);
     assert_eq!(bench.retain.once().await.unwrap(), 2);
 }

@@ -161,7 +161,7 @@ async fn held_seconds_open_past_their_term_those_beside_them_do_not_and_none_aft
     assert!(matches!(open(&stand, hold.id, 0, 60 * SECOND).await, Err(HoldsError::Over(_))));
     assert!(!files.exists() && !stand.keeper.holds(hold.id));
     assert_eq!(state(&stand, hold.id).await, State::Released);
-    drop((opened, reader));
+    drop((opened, reader, pass));
     stand.close().await;
 }
 
