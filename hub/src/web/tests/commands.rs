@@ -102,7 +102,7 @@ async fn every_command_is_refused_by_a_shut_door_and_leaves_nothing_but_its_entr
     let stop = CancellationToken::new();
     let socket = listen::bind_administration(&stand.path("admin.sock")).unwrap();
     let serving = tokio::spawn(listen::administrators(socket, stand.router(), stop.clone()));
-    std::fs::write(stand.path("drawer.seg"), super::unsealings::sealed(&stand).0).unwrap();
+    std::fs::write(stand.path("drawer.seg"), unsealings::sealed(&stand).0).unwrap();
     stand.shutter.shut();
     for (name, rest, action) in EXAMPLES {
         let (before, size) = (stand.traces(), stand.size().await);
