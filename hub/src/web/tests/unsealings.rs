@@ -7,7 +7,7 @@ use crate::web::listen;
 use bytes::Bytes;
 use campanile_proto::edge::v1::SealingKeys;
 use campanile_proto::ids::{CameraId, EdgeId, RunId, SegmentId};
-use campanile_proto::segment::{FORMAT, Link, MAGIC, PublicKey, Record, SegmentKey, first_link};
+use campanile_proto::segment::{FORMAT, Link, MAGIC, PublicKey, Record, RecordPrefix, SegmentKey, first_link};
 use campanile_proto::time::{MICROS_PER_HOUR, WallTime};
 use campanile_proto::types::v1::{
     Act, Instant, KeyKind, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Stream, Suite, TableEntry,
@@ -109,8 +109,10 @@ async fn a_segment_in_hand_opens_for_a_case_within_its_term_and_not_after() {
 
     // Of a changed file: what stands before the change.
     let mut changed = file.clone();
-    let at = changed.len() - 400;
-    changed[at] ^= 1;
+    // Behind the segment's record, the init section and two fragments.
+    let size = |at: usize| RecordPrefix::parse(&file[at..]).unwrap().record_bytes();
+    let at = (0..4).fold(MAGIC.len(), |at, _| at + size(at));
+    changed[at + 20] ^= 1;
     assert!(matches!(unseal(&stand, &changed).await, Err(ClientError::Incomplete(_))));
     let part = written(&stand).unwrap();
     assert!(plain.starts_with(&part) && part.len() < plain.len());

@@ -62,7 +62,7 @@ impl Fault {
 
 /// Each named point gets its share of `kills`, 52 of 500 (the walk at the start does not always come by), the rest strikes anywhere; shuffled.
 pub fn points(seed: u64, kills: u64) -> Vec<Point> {
-    let share = (kills * 104).div_ceil(1_000).max(1);
+    let share = (kills * 104 / 1_000).max(1);
     let named = Point::NAMED.into_iter().flat_map(|point| (0..share).map(move |_| point));
     let mut points: Vec<Point> = named.take(kills as usize).collect();
     points.resize(kills as usize, Point::Anywhere);
