@@ -4,6 +4,8 @@
 //! Does not belong here: criterion benches (`benches/`), anything a shipped binary needs.
 //! Invariant: contenders are compared within one run, on the same cameras.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod contender;
 pub mod recording;
 pub mod usage;
