@@ -113,12 +113,12 @@ impl Unseal {
             records.iter().filter(|record| matches!(record.kind, RecordKind::Init | RecordKind::Fragment)).collect();
         let body = json!({
             "segment": hex::encode(&first.header), "wrapped_key": hex::encode(&first.payload),
-            "fragments": sealed.len(), "purpose": self.reason.purpose, "case_number": self.reason.case_number,
+            "fragments": sealed.iter().filter(|record| record.kind == RecordKind::Fragment).count(),
+            "purpose": self.reason.purpose, "case_number": self.reason.case_number,
         });
         let answer = match connection.post("/api/v1/unsealings", &body).await {
             Ok(answer) => answer,
-            // Of this file; the next may be of another hour. Whoever may not at all is told so at once.
-            Err(ClientError::Hub { status, code, sentence, .. }) if !matches!(status, 401 | 403) => {
+            Err(ClientError::Hub { status, code, sentence, .. }) if is_of_the_file(status, &code) => {
                 outcome.refused = Some(format!("{sentence} ({code})"));
                 return Ok(outcome);
             }
@@ -183,6 +183,15 @@ impl Unseal {
         if let Some(refused) = &outcome.refused {
             println!("  not       {}", show::clean(refused));
         }
+    }
+}
+
+/// The next file may be of another hour or town; whoever may not at all, or names no case, is told so at once.
+fn is_of_the_file(status: u16, code: &str) -> bool {
+    match code {
+        "DENIED" => true,
+        "NO_PURPOSE" | "NO_CASE" => false,
+        _ => !matches!(status, 401 | 403),
     }
 }
 

@@ -104,7 +104,8 @@ async fn a_segment_in_hand_opens_for_a_case_within_its_term_and_not_after() {
     assert_eq!(written(&stand).unwrap(), plain);
     let leaves = stand.leaves(size).await;
     let seen: Vec<_> = leaves.iter().map(|leaf| (leaf.act(), leaf.phase(), leaf.items)).collect();
-    let keys = FRAGMENTS as u64 + 2;
+    // The init section's, and one a fragment in hand.
+    let keys = FRAGMENTS as u64 + 1;
     assert_eq!(seen, [(Act::Export, Phase::Opened, 0), (Act::Export, Phase::Closed, keys)]);
 
     // Of a changed file: what stands before the change.
@@ -142,6 +143,17 @@ async fn what_is_no_segment_or_of_another_town_is_named_and_not_opened() {
     }
     unseal(&stand, &sealed(&stand).0).await.unwrap();
     assert!(written(&stand).is_some(), "the control");
+
+    // A foreign file in the drawer keeps no other from being opened; a missing case is said before any.
+    std::fs::write(stand.path("a.seg"), sealed(&other).0).unwrap();
+    std::fs::write(stand.path("b.seg"), sealed(&stand).0).unwrap();
+    let both = ["a.seg", "b.seg"].map(|name| stand.path(name).to_string_lossy().into_owned()).join(" ");
+    let mixed = run(&stand, "unseal", &REASON.replace("SEGMENT", &both)).await;
+    assert!(matches!(mixed, Err(ClientError::Incomplete(_))), "{mixed:?}");
+    assert!(written(&stand).is_some());
+    let nameless = REASON.replace("SEGMENT", &both).replace("2026/17", &"9".repeat(65));
+    let refused = run(&stand, "unseal", &nameless).await;
+    assert!(matches!(&refused, Err(ClientError::Hub { code, .. }) if code == "NO_CASE"), "{refused:?}");
     stop.cancel();
     serving.await.unwrap();
 }
