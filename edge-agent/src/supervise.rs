@@ -4,6 +4,7 @@ use crate::analyse::parent::{Analyser, Task};
 use crate::camera::board::Board;
 use crate::camera::connection::Refusals;
 use crate::camera::gap::KeptGaps;
+use crate::camera::masked::Masked;
 use crate::camera::reader::{Analyse, Reader};
 use crate::config::CameraConfig;
 use crate::facts::Facts;
@@ -16,6 +17,7 @@ use crate::record::home::Home;
 use crate::record::recorder::{Setting, Writing};
 use crate::record::segment::{OwnDisk, Signer};
 use crate::record::store::Store;
+use crate::uplink::Wishes;
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::CameraId;
 use campanile_proto::time::Clock;
@@ -46,6 +48,8 @@ pub struct Dependencies {
     pub record_in_clear: bool,
     pub signer: Option<Signer>,
     pub retention_days: u32,
+    /// What the hub wants of the box.
+    pub wishes: watch::Receiver<Wishes>,
     /// Of the streams, while their readers are started again.
     pub gaps: KeptGaps,
     /// When the agent was last alive before its start.
@@ -143,6 +147,7 @@ impl Camera {
             facts: deps.facts.clone(),
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
+            masked: Masked::new(id, deps.wishes.clone()),
             record_in_clear: deps.record_in_clear,
             before: Default::default(),
             gaps: deps.gaps.clone(),

@@ -101,6 +101,7 @@ mod tests {
             signer: None,
             retention_days: 7,
             full: Arc::default(),
+            wishes: tokio::sync::watch::channel(Default::default()).1,
             gaps: Default::default(),
             off_since: None,
             analyser: None,
