@@ -9,7 +9,7 @@ use crate::camera::reader::{Analyse, Reader};
 use crate::config::CameraConfig;
 use crate::facts::Facts;
 use crate::keys::KeysWatch;
-use crate::media::gst::RtspOpener;
+use crate::media::rtsp::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
 use crate::record::Recorder;
@@ -95,7 +95,7 @@ pub struct Camera {
 impl Camera {
     pub fn new(config: Arc<CameraConfig>, id: CameraId, deps: Dependencies) -> Result<Self, SuperviseError> {
         let stamper = Stamper::new(deps.clock.clone(), deps.believe.clone());
-        let opener = Arc::new(RtspOpener::new(stamper.clone()).map_err(SuperviseError::Media)?);
+        let opener = Arc::new(RtspOpener::new(stamper.clone()));
         Self::with_opener(&config, id, &deps, stamper, opener)
     }
 
