@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const SDP: &str = "v=0\r\ns=Camera\r\na=control:*\r\nm=audio 0 RTP/AVP 0\r\na=control:sound\r\n\
+const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=Camera\r\nt=0 0\r\na=control:*\r\nm=audio 0 RTP/AVP 0\r\na=control:sound\r\n\
     m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n\
     a=fmtp:96 sprop-parameter-sets=Z01AHtkAwDempsDAyAAAAwAIAAADAZB4sXJA,aOvBssg=\r\na=control:picture\r\n";
 
@@ -64,18 +64,20 @@ impl Camera {
                     let demand = "WWW-Authenticate: Digest realm=\"camera\", nonce=\"abc\"\r\n";
                     self.answer(&number, "401 Unauthorized", demand, "").await;
                 }
-                "OPTIONS" => self.answer(&number, "200 OK", "Public: DESCRIBE, GET_PARAMETER\r\n", "").await,
-                "DESCRIBE" => self.answer(&number, "200 OK", "Content-Base: rtsp://camera/live/\r\n", sdp).await,
+                "DESCRIBE" => {
+                    let headers = "Content-Base: rtsp://camera/live/\r\nContent-Type: application/sdp\r\n";
+                    self.answer(&number, "200 OK", headers, sdp).await;
+                }
                 "SETUP" => {
                     let headers = "Transport: RTP/AVP/TCP;unicast;interleaved=2-3\r\nSession: 7;timeout=2\r\n";
                     self.answer(&number, "200 OK", headers, "").await;
                 }
                 "PLAY" => {
-                    // Some cameras send before they answer.
+                    self.answer(&number, "200 OK", "Session: 7\r\nRange: npt=0-\r\n", "").await;
                     self.say(packets).await;
-                    self.answer(&number, "200 OK", "", "").await;
                 }
-                "GET_PARAMETER" => break,
+                // The question that keeps a session alive.
+                "OPTIONS" => break,
                 _ => self.answer(&number, "200 OK", "", "").await,
             }
         }
@@ -132,8 +134,9 @@ async fn units_come_with_the_cameras_time_and_the_camera_is_told_of_the_end() {
     let packets = [
         report(90_000),
         rtp(96, 1, 180_000, &[0x65, 1]),
-        rtp(97, 2, 180_000, &[0x65, 9]),
         rtp(96, 2, 186_000, &[0x41, 2]),
+        rtp(97, 3, 192_000, &[0x65, 9]),
+        packet(3, &[0x80, 200, 0, 0, 0x81, 203, 0, 1, 0, 0, 0, 9]),
     ]
     .concat();
     let camera = tokio::spawn(async move { called(listener).await.play(true, SDP, &packets).await });
@@ -142,7 +145,9 @@ async fn units_come_with_the_cameras_time_and_the_camera_is_told_of_the_end() {
     let Ok(Item::Unit(first)) = next(&mut source).await else { panic!("a key frame follows") };
     assert_eq!((first.key, first.rtp_time, first.camera_ntp_us), (true, 180_000, 2_500_000));
     let Ok(Item::Unit(second)) = next(&mut source).await else { panic!("another picture follows") };
-    assert_eq!((second.rtp_time, &second.data[..]), (186_000, &[0, 0, 0, 2, 0x41, 2][..]), "97 is another stream");
+    assert_eq!((second.rtp_time, &second.data[..]), (186_000, &[0, 0, 0, 2, 0x41, 2][..]));
+    let ended = Err(SourceError::Ended("end of stream".into()));
+    assert_eq!(next(&mut source).await, ended, "97 is another stream");
     tokio::time::timeout(PATIENCE, source.close()).await.expect("it is closed");
 
     let asked = camera.await.unwrap();
@@ -151,7 +156,6 @@ async fn units_come_with_the_cameras_time_and_the_camera_is_told_of_the_end() {
     assert_eq!(
         lines,
         [
-            &format!("OPTIONS {url} RTSP/1.0"),
             &format!("DESCRIBE {url} RTSP/1.0"),
             "SETUP rtsp://camera/live/picture RTSP/1.0",
             "PLAY rtsp://camera/live/ RTSP/1.0",
@@ -184,9 +188,10 @@ async fn a_camera_that_is_not_told_a_password_it_wants_refuses() {
 
 #[tokio::test]
 async fn a_camera_without_a_stream_that_can_be_recorded_is_named_by_what_it_has() {
-    for (sdp, named) in [("m=video 0 RTP/AVP 26\r\n", "JPEG"), ("m=audio 0 RTP/AVP 0\r\n", "no video")] {
+    for (media, named) in [("m=video 0 RTP/AVP 26\r\n", "JPEG"), ("m=audio 0 RTP/AVP 0\r\n", "no video")] {
         let (address, listener) = camera().await;
-        let camera = tokio::spawn(async move { called(listener).await.play(true, sdp, &[]).await });
+        let sdp = format!("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=Camera\r\nt=0 0\r\n{media}");
+        let camera = tokio::spawn(async move { called(listener).await.play(true, &sdp, &[]).await });
         let mut source = opener().open(&address).unwrap();
         assert_eq!(next(&mut source).await, Err(SourceError::UnsupportedCodec(named.into())));
         camera.await.unwrap();
@@ -196,7 +201,7 @@ async fn a_camera_without_a_stream_that_can_be_recorded_is_named_by_what_it_has(
 #[tokio::test]
 async fn a_camera_that_says_goodbye_or_hangs_up_has_ended_the_stream() {
     let goodbye = packet(3, &[0x81, 203, 0, 1, 0, 0, 0, 9]);
-    for (packets, told) in [(goodbye, "end of stream"), (vec![0xff; 300 << 10], "it sends what is not RTP video")] {
+    for (packets, told) in [(goodbye, "end of stream"), (vec![0xff; 300 << 10], "the connection broke")] {
         let (address, listener) = camera().await;
         let camera = tokio::spawn(async move { called(listener).await.play(true, SDP, &packets).await });
         let mut source = opener().open(&address).unwrap();
@@ -207,7 +212,7 @@ async fn a_camera_that_says_goodbye_or_hangs_up_has_ended_the_stream() {
     let (address, listener) = camera().await;
     let camera = tokio::spawn(async move { drop(called(listener).await) });
     let mut source = opener().open(&address).unwrap();
-    assert_eq!(next(&mut source).await, Err(SourceError::Ended("the connection broke".into())));
+    assert_eq!(next(&mut source).await, Err(SourceError::Unreachable("no connection".into())));
     camera.await.unwrap();
 }
 
@@ -225,5 +230,5 @@ async fn a_session_is_kept_alive_within_the_cameras_patience() {
     let camera = tokio::spawn(async move { called(listener).await.play(true, SDP, &[]).await });
     let _source = opener().open(&address).unwrap();
     let asked = tokio::time::timeout(PATIENCE, camera).await.expect("a sign of life").unwrap();
-    assert!(asked.iter().any(|(line, _)| line.starts_with("GET_PARAMETER ")), "{asked:?}");
+    assert!(asked.iter().any(|(line, _)| line.starts_with("OPTIONS ")), "{asked:?}");
 }
