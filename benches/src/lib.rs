@@ -7,5 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod contender;
+pub mod cost;
+mod measured;
+mod peers;
 pub mod recording;
 pub mod usage;
