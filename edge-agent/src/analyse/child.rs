@@ -5,7 +5,7 @@ use super::look::Look;
 use super::patience::SIGN;
 use super::sandbox::{self, SandboxError};
 use crate::media::SourceError;
-use crate::media::gst::{Decoder, Picture};
+use crate::media::gst::{self, Decoder, Picture};
 use bytes::{Bytes, BytesMut};
 use campanile_proto::types::v1::Instant;
 use nix::time::{ClockId, clock_gettime};
@@ -44,6 +44,8 @@ pub fn run() -> Result<(), ChildError> {
     let descriptor = std::io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
     let mut socket = BufReader::with_capacity(READ_BYTES, UnixStream::from(descriptor));
     let Some(Frame::Begin { camera, ignore, format }) = read(&mut socket)? else { return Err(ChildError::NoFormat) };
+    // Before anything is forbidden: on a new machine the list of plugins is written here first.
+    gst::initialise().map_err(ChildError::Decoder)?;
     let mut held = sandbox::limit();
     let idle = Decoder::load(&format).map_err(ChildError::Decoder)?;
     held.insert(0, sandbox::enter()?);

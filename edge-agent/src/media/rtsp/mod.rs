@@ -15,12 +15,13 @@ use super::rtcp::{self, SenderReport};
 use super::stamp::Stamper;
 use super::{Address, Codec, Opener, Source, SourceError, gst};
 use crate::config::Transport;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use retina::client::{
     Credentials, Described, InitialSequenceNumberPolicy, InitialTimestampPolicy, PacketItem, PlayOptions, Playing,
     Session, SessionOptions, SetupOptions, Stream, UnknownRtcpSsrcPolicy,
 };
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -104,10 +105,15 @@ fn choose(streams: &[Stream], outlet: &Outlet) -> Result<(usize, Codec), SourceE
     Err(SourceError::UnsupportedCodec("no video".into()))
 }
 
-/// A camera's answer, while it answers.
+/// A camera's answer, while it answers. Some that are no description panic in sdp-types 0.1.
 async fn in_time<T>(answer: impl Future<Output = Result<T, retina::Error>>) -> Result<T, SourceError> {
-    let answered = tokio::time::timeout(ANSWER, answer).await;
-    answered.map_err(|_| SourceError::Unreachable("no answer".into()))?.map_err(|error| refusal(&error))
+    let answered = tokio::time::timeout(ANSWER, AssertUnwindSafe(answer).catch_unwind()).await;
+    let whole = answered.map_err(|_| SourceError::Unreachable("no answer".into()))?;
+    whole.map_err(|_| not_understood())?.map_err(|error| refusal(&error))
+}
+
+fn not_understood() -> SourceError {
+    SourceError::Unreachable("its answer cannot be understood".into())
 }
 
 /// RFC 2326 section 7.1.1. retina's sentences name addresses: they stay in the log.
@@ -117,7 +123,7 @@ fn refusal(error: &retina::Error) -> SourceError {
         Some(401 | 403) => SourceError::AuthenticationRefused,
         Some(404 | 410) => SourceError::Unreachable("no such stream at the camera".into()),
         Some(461) => SourceError::Unreachable("it offers no such transport".into()),
-        Some(200..300) => SourceError::Unreachable("its answer cannot be understood".into()),
+        Some(200..300) => not_understood(),
         Some(status) => SourceError::Unreachable(format!("it refuses with status {status}")),
         None => SourceError::Unreachable("no connection".into()),
     }

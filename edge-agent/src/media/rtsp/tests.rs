@@ -232,3 +232,14 @@ async fn a_session_is_kept_alive_within_the_cameras_patience() {
     let asked = tokio::time::timeout(PATIENCE, camera).await.expect("a sign of life").unwrap();
     assert!(asked.iter().any(|(line, _)| line.starts_with("OPTIONS ")), "{asked:?}");
 }
+
+#[tokio::test]
+async fn a_description_that_nobody_can_read_is_an_answer_that_is_not_understood() {
+    for sdp in [SDP.replacen("o=-", "\0\to=-", 1), SDP.replacen("v=0", "m=0", 1), "rubbish".to_owned()] {
+        let (address, listener) = camera().await;
+        let camera = tokio::spawn(async move { called(listener).await.play(true, &sdp, &[]).await });
+        let mut source = opener().open(&address).unwrap();
+        assert_eq!(next(&mut source).await, Err(not_understood()));
+        camera.await.unwrap();
+    }
+}
