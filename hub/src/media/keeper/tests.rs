@@ -311,6 +311,37 @@ fn what_was_destroyed_is_told_although_the_first_writing_failed() {
 }
 
 #[test]
+fn a_class_changed_in_mid_hour_plays_within_the_shorter_rule_and_the_class_of_its_key() {
+    // From that many days to that many; how long what was sealed before the change opens, and what was sealed after it.
+    for (earlier, later, of_earlier, of_later) in [(7, 3, 3, 3), (3, 7, 3, 7)] {
+        let (dir, edge) = (tempfile::tempdir().unwrap(), EdgeId::from_u128(5));
+        let hour = 490_000;
+        let clock = Arc::new(SimClock::starting_at(WallTime::from_hour(hour).plus_micros(MICROS_PER_HOUR / 4)));
+        let with = |days| {
+            let identity = Arc::new(Identity::for_tests());
+            RingKeeper::open_beside(dir.path(), identity, days, clock.clone(), Vec::new()).unwrap()
+        };
+        let before = segment(&with(earlier), hour, KeyKind::Hour);
+        clock.advance_micros(MICROS_PER_HOUR / 4);
+        let keeper = with(later);
+        let after = segment(&keeper, hour, KeyKind::Hour);
+        assert_eq!((before.0.retention_days, after.0.retention_days), (earlier, later));
+        assert_eq!(keys(&keeper, edge).retention_days, later);
+        let opens = |(header, bytes, wrapped): &(SegmentHeader, Vec<u8>, Vec<u8>)| {
+            keeper.unwrap(For::Report, header, bytes, wrapped).is_ok()
+        };
+        for passed in 0..=8 * 24 {
+            let days_begun = |days: i64| passed < days * 24;
+            let seen = (opens(&before), opens(&after));
+            assert_eq!(seen, (days_begun(of_earlier), days_begun(of_later)), "{earlier} to {later}, {passed} h");
+            let next = WallTime::from_hour(hour + passed + 1);
+            clock.advance_micros(next - clock.utc());
+            keeper.maintain().unwrap();
+        }
+    }
+}
+
+#[test]
 fn footage_is_not_opened_as_a_report() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = keeper(dir.path(), &booted(WallTime::from_hour(490_000)));

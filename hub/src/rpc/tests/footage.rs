@@ -58,11 +58,34 @@ fn fragment(index: u64) -> Bytes {
     out.into()
 }
 
+/// When something was recorded, and by which key.
+#[derive(Clone, Copy)]
+pub(super) struct Capture {
+    pub kind: KeyKind,
+    /// As everybody knows now.
+    pub start: WallTime,
+    /// As the box believed when it sealed.
+    pub believed: WallTime,
+    pub first_index: u64,
+    pub count: u64,
+}
+
+/// Of the last minute, by its hour's key.
 pub(super) fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded {
-    let keys = SealingKeys::decode(enrolled.response.keys.clone().unwrap().payload).unwrap();
     let start = stand.clock.utc().plus_micros(-60_000_000);
-    let hour = start.hour();
-    let public = PublicKey::from_bytes(&keys.hour_keys[(hour - keys.first_hour as i64) as usize]).unwrap();
+    record_as(enrolled, Capture { kind: KeyKind::Hour, start, believed: start, first_index: 0, count })
+}
+
+/// Sealed with the keys that the box was enrolled with.
+pub(super) fn record_as(enrolled: &TestBox, capture: Capture) -> Recorded {
+    let Capture { kind: key_kind, start, believed, first_index, count } = capture;
+    let keys = SealingKeys::decode(enrolled.response.keys.clone().unwrap().payload).unwrap();
+    let hour = believed.hour();
+    let public = match key_kind {
+        KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
+        _ => &keys.reserve_key,
+    };
+    let public = PublicKey::from_bytes(public).unwrap();
     let segment = SegmentHeader {
         segment_id: SegmentId::random().into(),
         organisation_id: keys.organisation_id,
@@ -71,8 +94,9 @@ pub(super) fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded 
         stream: Stream::Main.into(),
         run_id: RUN.into(),
         suite: Suite::Chacha20Poly1305.into(),
-        key_kind: KeyKind::Hour.into(),
+        key_kind: key_kind.into(),
         hour: hour as u64,
+        first_index,
         key_generation: keys.generation,
         retention_days: 7,
         ..SegmentHeader::default()
@@ -85,9 +109,9 @@ pub(super) fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded 
     for sealing in 0..=count as u32 {
         let (kind, plain) = match sealing {
             0 => (RecordKind::Init, init()),
-            n => (RecordKind::Fragment, fragment(u64::from(n) - 1)),
+            n => (RecordKind::Fragment, fragment(first_index + u64::from(n) - 1)),
         };
-        let index = u64::from(sealing.saturating_sub(1));
+        let index = first_index + u64::from(sealing.saturating_sub(1));
         let header = RecordHeader {
             kind: kind.into(),
             sealing,
@@ -103,7 +127,8 @@ pub(super) fn record(stand: &Stand, enrolled: &TestBox, count: u64) -> Recorded 
         let payload = Bytes::from(key.seal(segment.suite, sealing, &header, &plain).unwrap());
         link = next_link(&link, &header, &payload);
         // Packets arrive a little late, each by another bit.
-        let utc_us = start.0 + index as i64 * 1_000_000 + (index as i64 % 3) * 7_000;
+        let since_us = (index - first_index) as i64 * 1_000_000;
+        let utc_us = start.0 + since_us + (index as i64 % 3) * 7_000;
         records.push(DeliverRecord { header, payload, link: Bytes::copy_from_slice(&link), utc_us, uncertainty_us: 9 });
     }
     Recorded { segment: DeliverSegment { header, wrapped_key }, records }

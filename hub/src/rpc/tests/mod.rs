@@ -5,6 +5,7 @@ mod enrolment;
 mod footage;
 mod holds;
 mod sessions;
+mod terms;
 
 use super::{EdgeService, Served, serve};
 use crate::access::{Door, Shutter};
