@@ -8,4 +8,5 @@
 
 pub mod contender;
 pub mod recording;
+pub mod score;
 pub mod usage;
