@@ -219,11 +219,70 @@ impl Run {
     fn judge(&mut self) {
         let mog2 = self.rows.iter().find(|row| row.name == "MOG2").map(|row| row.clips.clone());
         for row in &mut self.rows {
-            row.misses = misses(&row.clips, row.false_events_per_hour());
+            let judged = if row.clips.is_empty() { &row.scenes } else { &row.clips };
+            row.misses = misses(judged, row.false_events_per_hour());
             let pairs = row.clips.iter().zip(mog2.iter().flatten());
             let worse = pairs.filter(|((_, mine), (_, theirs))| mine.wrong() > theirs.wrong() + 1e-9);
             row.worse_than_mog2 = worse.map(|((name, _), _)| name.clone()).collect();
         }
         self.rows.sort_by_key(|row| CONTROLS.iter().position(|name| *name == row.name).map_or(0, |at| at + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campanile_sim::program;
+    use campanile_sim::scene::SceneParams;
+    use campanile_sim::scene::truth::Truth;
+    use campanile_sim::units::Codec;
+
+    fn wanted(folder: &Path) -> Wanted {
+        Wanted {
+            clips: None,
+            python: None,
+            seed: 1,
+            quiet_s: 0,
+            passages_s: 0,
+            folder: folder.join("films"),
+            keep: false,
+        }
+    }
+
+    fn row<'a>(report: &'a Report, name: &str) -> &'a Row {
+        report.rows.iter().find(|row| row.name == name).unwrap()
+    }
+
+    #[test]
+    fn a_clip_is_scored_through_the_box_s_own_decoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let scene = SceneParams { strip: false, ..SceneParams::tiny(1, 7, 40) };
+        let files = program::render(&scene, Codec::H264, folder.path()).unwrap();
+        std::fs::copy(&files.main, folder.path().join("one.mp4")).unwrap();
+        let truth: Truth = serde_json::from_slice(&std::fs::read(&files.truth).unwrap()).unwrap();
+        let mut labels = String::from("frame_index,t_seconds,motion\n");
+        for frame in &truth.frames {
+            let motion = if !frame.cells.is_empty() { 1 } else { -i32::from(!frame.either.is_empty()) };
+            labels += &format!("{},{},{motion}\n", frame.frame, frame.t);
+        }
+        std::fs::write(folder.path().join("one.frames.csv"), labels).unwrap();
+        std::fs::write(folder.path().join("MANIFEST.csv"), "file,fps\none.mp4,10\nnone.mp4,10\n").unwrap();
+        let report = run(&Wanted { clips: Some(folder.path().to_owned()), ..wanted(folder.path()) }, |_| {}).unwrap();
+        let ours = row(&report, OURS);
+        assert_eq!((report.pictures, ours.misses.as_slice()), (400, &[][..]), "{ours:#?}");
+        assert!(ours.clips[0].1.motion > 50 && ours.clips[0].1.empty > 50, "{ours:#?}");
+        assert_eq!((report.controls_that_pass.len(), report.left_out.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_slice_of_every_weather_is_quiet_and_its_passages_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = run(&Wanted { quiet_s: 16 * 20, passages_s: 16 * 24, ..wanted(folder.path()) }, |_| {}).unwrap();
+        let (ours, on) = (row(&report, OURS), row(&report, "always on"));
+        let events = |row: &Row| row.false_events.iter().map(|(_, events)| events).sum::<usize>();
+        assert!(events(ours) <= 1 && events(on) == 16, "{ours:#?}");
+        assert!(ours.all_scenes().recall() > Some(0.85), "{ours:#?}");
+        assert!(ours.all_scenes().on_while_empty() < Some(0.03), "{ours:#?}");
+        assert!(!on.misses.is_empty() && !row(&report, "labels, 2 s late").misses.is_empty());
     }
 }

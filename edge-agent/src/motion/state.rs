@@ -1,14 +1,13 @@
 //! The one on/off answer: does something move now. Events are made from it. Pure: hysteresis over time.
 
 use super::detect::Seen;
-use campanile_proto::time::MICROS_PER_SECOND;
 
 /// Of the last pictures looked at, so many must move: one picture alone is a flash.
 const WINDOW: u32 = 3;
 const LEAST_OF_WINDOW: u32 = 2;
-/// Key frames alone come seconds apart: whoever walks by is in one or two of them.
-const SPARSE_US: i64 = MICROS_PER_SECOND / 2;
-const LEAST_OF_SPARSE: u32 = 1;
+/// Pictures further apart than this are few; what is seen in one was in the one before, or it would not be believed.
+const SLOW_US: i64 = 150_000;
+const LEAST_OF_SLOW: u32 = 1;
 /// It stays on over pauses of this length: a step, a doubled frame, a picture that hides more than it shows.
 const HOLD_US: i64 = 500_000;
 
@@ -57,7 +56,7 @@ impl State {
 
     fn least(&self) -> u32 {
         match self.interval_us {
-            SPARSE_US.. => LEAST_OF_SPARSE,
+            SLOW_US.. => LEAST_OF_SLOW,
             _ => LEAST_OF_WINDOW,
         }
     }

@@ -7,6 +7,7 @@
 
 use super::light::Light;
 use super::plane::{LEVEL, Range, Rate};
+use super::shift::moved;
 
 /// Time constants in seconds: of the usual value, of the second one, and of its support as it grows and fades.
 const USUAL_S: f32 = 8.0;
@@ -150,6 +151,15 @@ impl Background {
             self.range.of(&self.usual, self.width);
         }
         lit
+    }
+
+    /// Hangs as a camera does that was knocked: what was at `shift` is at (0, 0) of a straightened picture no more.
+    pub fn hang(&mut self, (dx, dy): (isize, isize), room: &mut Vec<i16>) {
+        for plane in [&mut self.usual, &mut self.second, &mut self.support, &mut self.noise, &mut self.recent] {
+            moved(plane, room, self.width, (-dx, -dy));
+            std::mem::swap(plane, room);
+        }
+        self.range.of(&self.usual, self.width);
     }
 
     pub fn recent(&self) -> &[i16] {

@@ -23,6 +23,8 @@ pub struct Blob {
     /// Pixels whose gradients were taken.
     pub measured: u32,
     pub accepted: bool,
+    /// Accepted only as a part of something else.
+    pub doubtful: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -10,6 +10,10 @@ const LEAST_PIXELS: f32 = 6.0;
 const LEAST_CHANGED: f32 = 3.0;
 /// Of a large blob this part must have changed: what was left standing, or uncovered, has a rim that flickers.
 const CHANGED_PART: u32 = 20;
+/// Doubtful is a blob smaller than this, whose gradients are more the ground's than its own, and of which this part
+/// changed (one pixel in so many): what is uncovered looks the same, and does not change.
+const MOVES_AS_A_WHOLE: u32 = 2;
+const SMALL: f32 = 45.0;
 /// Less than this has no edge worth the name; less than the second is little, beside a ground that has more.
 const SOFT: f32 = 16.0;
 const FAINT: f32 = 50.0;
@@ -36,6 +40,8 @@ const SIGMA: f32 = 1.25;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Thing,
+    /// Not to be believed by itself; the rest of a thing that is believed may look so.
+    Doubtful,
     Light,
     Nothing,
 }
@@ -80,10 +86,17 @@ impl Judge {
         let alike = blob.across / (blob.picture * blob.ground).sqrt().max(1e-3);
         let new = picture * (1.0 - alike * alike);
         let soft = picture < SOFT || picture < FAINT && picture < MORE_GROUND * ground;
-        let same = alike > SAME || alike > ALIKE && new < ADDS * ground;
+        let alike_enough = alike > ALIKE && new < ADDS * ground;
         let adds = if alike > ALIKE { 1.0 } else { ADDS_IN_UNREST };
         let doubtful = unrest && (new < adds * ground || new * dim < NEW_IN_UNREST);
-        if soft || same || doubtful { Kind::Light } else { Kind::Thing }
+        if soft || alike > SAME {
+            Kind::Light
+        } else if alike_enough || doubtful {
+            let small = pixels < SMALL * self.scale * self.scale;
+            if small && blob.changed * MOVES_AS_A_WHOLE >= blob.pixels { Kind::Doubtful } else { Kind::Light }
+        } else {
+            Kind::Thing
+        }
     }
 }
 
@@ -92,7 +105,7 @@ mod tests {
     use super::*;
 
     fn blob(picture: f32, ground: f32, alike: f32) -> Blob {
-        let pixels = 100;
+        let pixels = 40;
         let sum = |energy: f32| energy * pixels as f32;
         Blob {
             pixels,
@@ -121,7 +134,7 @@ mod tests {
         let doubtful = blob(65.0, 20.0, 0.1);
         assert_eq!(judge.kind(&doubtful), Kind::Thing);
         judge.end(0.2, 0.1);
-        assert_eq!((judge.kind(&doubtful), judge.kind(&blob(400.0, 60.0, 0.2))), (Kind::Light, Kind::Thing));
+        assert_eq!((judge.kind(&doubtful), judge.kind(&blob(400.0, 60.0, 0.2))), (Kind::Doubtful, Kind::Thing));
         (0..60).for_each(|_| judge.end(0.0, 0.1));
         assert_eq!(judge.kind(&doubtful), Kind::Thing);
     }

@@ -46,8 +46,10 @@ const LIGHT_SHARE: f32 = 0.4;
 /// Nothing is said for so long then, while the background follows with this time constant.
 const SETTLE_S: f32 = 1.0;
 const FOLLOW_S: f32 = 0.2;
-/// A crowd before the lens changes as much, and is not to be settled away for good.
-const REST_S: f32 = 4.0;
+/// A crowd before the lens changes as much, and is not to be settled away for good: so much may be settled in a row,
+/// and this part of the time.
+const MOST_SETTLE_S: f32 = 5.0;
+const SETTLE_PART: f32 = 0.2;
 /// Pictures further apart than this say nothing of motion between them. Key frames of cameras that save bits come
 /// every half minute.
 const MAX_STEP_S: f32 = 60.0;
@@ -99,8 +101,9 @@ pub struct Detector {
     cell_of_column: Vec<u16>,
     cell_of_row: Vec<u16>,
     ignored: CellSet,
-    /// Left of settling; below zero it is over, down to `-REST_S`.
+    /// Left of settling, and of what may be settled.
     settle_s: f32,
+    may_settle_s: f32,
     /// Since the first picture, or the last that began anew.
     age_s: f32,
     /// Since the last picture that was no double.
@@ -133,7 +136,8 @@ impl Detector {
             cell_of_column: (0..w).map(|x| (x * COLUMNS / w) as u16).collect(),
             cell_of_row: (0..h).map(|y| (y * ROWS / h * COLUMNS) as u16).collect(),
             ignored: CellSet::EMPTY,
-            settle_s: -REST_S,
+            settle_s: 0.0,
+            may_settle_s: MOST_SETTLE_S,
             age_s: 0.0,
             step_s: 0.0,
             started: false,
@@ -189,7 +193,11 @@ impl Detector {
     }
 
     fn look(&mut self, step_s: f32) -> Seen {
-        self.shift.straighten(&mut self.now, &self.background.usual, &mut self.room, step_s);
+        if self.settle_s > 0.0 {
+            self.shift.forget();
+        } else {
+            self.shift.straighten(&mut self.now, &self.background.usual, &mut self.room, step_s);
+        }
         let lit = self.compare();
         if self.settles(step_s) {
             self.background.follow(&self.now, step_s, FOLLOW_S);
@@ -202,13 +210,16 @@ impl Detector {
         self.judge.begin(self.background.mean_noise);
         for blob in &mut self.blobs.found {
             let kind = self.judge.kind(blob);
-            blob.accepted = kind == Kind::Thing;
-            light_pixels += if kind == Kind::Light { blob.pixels } else { 0 };
+            (blob.accepted, blob.doubtful) = (matches!(kind, Kind::Thing | Kind::Doubtful), kind == Kind::Doubtful);
+            light_pixels += if matches!(kind, Kind::Light | Kind::Doubtful) { blob.pixels } else { 0 };
         }
         self.judge.end(lit.max(light_pixels as f32 / self.marks.len() as f32), step_s);
         self.things.follow(&mut self.blobs.found, step_s);
         self.blobs.paint(&self.marks, &mut self.mask);
         self.background.learn(&self.now, &self.mask, self.age_s, step_s);
+        if let Some(shift) = self.shift.stays(step_s) {
+            self.background.hang(shift, &mut self.room);
+        }
         Seen { moved: self.cells(), looked: true }
     }
 
@@ -249,12 +260,13 @@ impl Detector {
     /// Whether the light is so new that nothing can be said.
     fn settles(&mut self, step_s: f32) -> bool {
         let changed = self.marks.iter().filter(|&&mark| mark & CHANGES != 0).count();
-        let light = changed as f32 > LIGHT_SHARE * self.marks.len() as f32;
-        if light && (self.settle_s > 0.0 || self.settle_s <= -REST_S) {
-            self.settle_s = if self.settle_s > 0.0 { self.settle_s } else { SETTLE_S };
+        if changed as f32 > LIGHT_SHARE * self.marks.len() as f32 {
+            self.settle_s = SETTLE_S;
         }
-        let settles = self.settle_s > 0.0;
-        self.settle_s = (self.settle_s - step_s).max(-REST_S);
+        let settles = self.settle_s > 0.0 && self.may_settle_s > 0.0;
+        self.settle_s -= step_s;
+        let gained = if settles { -step_s } else { SETTLE_PART * step_s };
+        self.may_settle_s = (self.may_settle_s + gained).min(MOST_SETTLE_S);
         settles
     }
 

@@ -19,6 +19,8 @@ const MOST_DIFFERENCE: i16 = 24 * LEVEL;
 const BETTER: u32 = 75;
 /// Anchors are chosen anew so often.
 const ANEW_S: f32 = 4.0;
+/// A camera that was knocked hangs as it hangs after this.
+const STAYS_S: f32 = 15.0;
 
 /// Allocates when made only.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Shift {
     height: usize,
     anchors: Vec<u32>,
     chosen_s: f32,
+    was: (isize, isize),
+    same_s: f32,
     /// Of the last picture: where in it lies what the background has at (0, 0).
     pub at: (isize, isize),
 }
@@ -34,7 +38,15 @@ pub struct Shift {
 impl Shift {
     pub fn new(width: usize, height: usize) -> Self {
         let most = (width / BLOCK + 1) * (height / BLOCK + 1);
-        Self { width, height, anchors: Vec::with_capacity(most), chosen_s: f32::INFINITY, at: (0, 0) }
+        Self {
+            width,
+            height,
+            anchors: Vec::with_capacity(most),
+            chosen_s: f32::INFINITY,
+            was: (0, 0),
+            same_s: 0.0,
+            at: (0, 0),
+        }
     }
 
     pub fn forget(&mut self) {
@@ -52,21 +64,19 @@ impl Shift {
         if self.at == (0, 0) {
             return;
         }
-        let (dx, dy) = self.at;
-        for (y, out) in room.chunks_exact_mut(self.width).enumerate() {
-            let from = y.saturating_add_signed(dy).min(self.height - 1) * self.width;
-            let row = &now[from..from + self.width];
-            if dx >= 0 {
-                let dx = (dx as usize).min(self.width - 1);
-                out[..self.width - dx].copy_from_slice(&row[dx..]);
-                out[self.width - dx..].fill(row[self.width - 1]);
-            } else {
-                let dx = dx.unsigned_abs().min(self.width - 1);
-                out[dx..].copy_from_slice(&row[..self.width - dx]);
-                out[..dx].fill(row[0]);
-            }
-        }
+        moved(now, room, self.width, self.at);
         std::mem::swap(now, room);
+    }
+
+    /// The shift, once it has stayed for so long that the camera hangs so now; none from then on.
+    pub fn stays(&mut self, step_s: f32) -> Option<(isize, isize)> {
+        self.same_s = if self.at == self.was { self.same_s + step_s } else { 0.0 };
+        self.was = self.at;
+        if self.at == (0, 0) || self.same_s < STAYS_S {
+            return None;
+        }
+        self.chosen_s = f32::INFINITY;
+        Some(std::mem::take(&mut self.at))
     }
 
     fn choose(&mut self, usual: &[i16]) {
@@ -131,6 +141,23 @@ impl Shift {
     }
 }
 
+/// What a plane has at (x + dx, y + dy), at (x, y); its rim repeated.
+pub fn moved(plane: &[i16], out: &mut [i16], width: usize, (dx, dy): (isize, isize)) {
+    let height = plane.len() / width.max(1);
+    for (y, out) in out.chunks_exact_mut(width).enumerate() {
+        let from = y.saturating_add_signed(dy).min(height - 1) * width;
+        let row = &plane[from..from + width];
+        let across = dx.unsigned_abs().min(width - 1);
+        if dx >= 0 {
+            out[..width - across].copy_from_slice(&row[across..]);
+            out[width - across..].fill(row[width - 1]);
+        } else {
+            out[across..].copy_from_slice(&row[..width - across]);
+            out[..across].fill(row[0]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +183,25 @@ mod tests {
             let wrong = (5..H - 5).flat_map(|y| (5..W - 5).map(move |x| y * W + x)).filter(|&at| now[at] != usual[at]);
             assert_eq!(wrong.count(), 0, "{dx},{dy}");
         }
+    }
+
+    #[test]
+    fn a_camera_that_was_knocked_is_believed_in_the_end() {
+        let (usual, knocked) = (wall(8, 8), wall(10, 7));
+        let mut shift = Shift::new(W, H);
+        let mut stays = None;
+        let mut pictures = 0;
+        while stays.is_none() && pictures < 1_000 {
+            shift.straighten(&mut knocked.clone(), &usual, &mut vec![0; W * H], 0.1);
+            stays = shift.stays(0.1);
+            pictures += 1;
+        }
+        assert_eq!((stays, pictures > 100), (Some((-2, 1)), true));
+        let mut follows = vec![0; W * H];
+        moved(&usual, &mut follows, W, (2, -1));
+        let wrong =
+            (5..H - 5).flat_map(|y| (5..W - 5).map(move |x| y * W + x)).filter(|&at| follows[at] != knocked[at]);
+        assert_eq!(wrong.count(), 0);
     }
 
     #[test]

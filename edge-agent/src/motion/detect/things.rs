@@ -25,7 +25,7 @@ const JITTER: f32 = 1.5;
 /// From one picture to the next a thing moves by less than this part of its length, or by the same step as before to
 /// within the second: insects and drops leap.
 const STEP: f32 = 0.3;
-const OVERLAP: f32 = 0.3;
+const OVERLAP: f32 = 0.2;
 const SURPRISE: f32 = 0.3;
 /// Most that is asked of a small one when much comes to nothing.
 const MOST_HITS: u32 = 40;
@@ -102,12 +102,12 @@ impl Things {
         for blob in blobs.iter_mut().filter(|blob| blob.accepted) {
             let found = self.nearest(blob);
             let thing = match found {
-                Some(at) => &mut self.followed[at],
-                None if self.followed.len() < MOST => {
+                Some(at) if !blob.doubtful || self.followed[at].believed => &mut self.followed[at],
+                None if !blob.doubtful && self.followed.len() < MOST => {
                     self.followed.push(Thing { first: centre(blob), at: centre(blob), ..Thing::default() });
                     self.followed.last_mut().expect("one was just added, because push adds at the end")
                 }
-                None => {
+                _ => {
                     blob.accepted = false;
                     continue;
                 }
@@ -134,7 +134,8 @@ impl Things {
             let (across, down) = (f32::from(blob.right - blob.left), f32::from(blob.bottom - blob.top));
             (2.0 * across + leap) * (2.0 * down + leap)
         };
-        let small = blobs.iter().filter(|blob| blob.accepted && (blob.pixels as f32) < LARGE * self.area);
+        let small =
+            blobs.iter().filter(|blob| blob.accepted && !blob.doubtful && (blob.pixels as f32) < LARGE * self.area);
         let share = (small.map(reach).sum::<f32>() / (14_400.0 * self.area)).min(0.95);
         let rate = 1.0 - (-step_s / CLUTTER_S).exp();
         self.clutter += (share - self.clutter) * if share > self.clutter { rate.max(0.2) } else { rate };
