@@ -131,7 +131,7 @@ impl Detector {
             marks: vec![0; pixels],
             blobs: Blobs::new(w, h),
             judge: Judge::new(pixels),
-            things: Things::new(pixels),
+            things: Things::new(w, h),
             mask: vec![0; pixels],
             cell_of_column: (0..w).map(|x| (x * COLUMNS / w) as u16).collect(),
             cell_of_row: (0..h).map(|y| (y * ROWS / h * COLUMNS) as u16).collect(),

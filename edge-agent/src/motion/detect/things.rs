@@ -15,6 +15,9 @@ const CLUTTERED: f32 = 0.1;
 const HITS_OF_LARGE: u32 = 2;
 /// And for so long: what crosses the lamp is gone by then.
 const LEAST_S: f32 = 0.15;
+/// And longer what leaves a part of its length behind in a step.
+const FAST: f32 = 0.25;
+const LEAST_FAST_S: f32 = 0.3;
 const HITS_OF_SMALL: u32 = 3;
 /// Chance that blobs which have nothing to do with each other make a small thing.
 const CHANCE: f32 = 1e-4;
@@ -59,10 +62,14 @@ struct Thing {
     lasts_s: f32,
     /// Of them, those in which it was large.
     large_hits: u32,
+    /// Longest step in parts of its length.
+    stride: f32,
     /// Steps taken, longer than jitter.
     path: f32,
     unseen_s: f32,
     is_large: bool,
+    /// It touches the picture's rim.
+    enters: bool,
     believed: bool,
     /// In the present picture.
     seen: bool,
@@ -76,13 +83,22 @@ pub struct Things {
     clutter: f32,
     /// Working pixels of the picture over 14,400, and its root.
     area: f32,
+    right: u16,
+    bottom: u16,
     length: f32,
 }
 
 impl Things {
-    pub fn new(pixels: usize) -> Self {
-        let area = (pixels as f32 / 14_400.0).max(0.05);
-        Self { followed: Vec::with_capacity(MOST), clutter: 0.0, area, length: area.sqrt() }
+    pub fn new(width: usize, height: usize) -> Self {
+        let area = ((width * height) as f32 / 14_400.0).max(0.05);
+        Self {
+            followed: Vec::with_capacity(MOST),
+            clutter: 0.0,
+            area,
+            right: width as u16,
+            bottom: height as u16,
+            length: area.sqrt(),
+        }
     }
 
     pub fn forget(&mut self) {
@@ -112,11 +128,13 @@ impl Things {
                     continue;
                 }
             };
+            let rim = blob.left == 0 || blob.top == 0 || blob.right >= self.right || blob.bottom >= self.bottom;
+            thing.enters = rim;
             thing.take(blob, large, self.length, IN_A_ROW_S.max(1.6 * step_s));
             let hits = if thing.large_hits >= HITS_OF_LARGE { HITS_OF_LARGE } else { least_hits };
             let small = thing.large_hits < HITS_OF_LARGE;
             let went = thing.travelled >= TRAVELLED * self.length && thing.travelled >= STRAIGHT * thing.path;
-            let lasts = thing.lasts_s >= LEAST_S;
+            let lasts = thing.lasts_s >= if thing.stride > FAST { LEAST_FAST_S } else { LEAST_S };
             thing.believed |= sparse || thing.hits >= hits && lasts && (!small || went);
             blob.accepted = thing.believed;
         }
@@ -195,6 +213,10 @@ impl Thing {
                 self.begin_anew(at);
                 self.believed = false;
             }
+            // What comes in grows as much as it goes.
+            if !self.enters {
+                self.stride = self.stride.max(dx.hypot(dy) / size);
+            }
             if dx.hypot(dy) > JITTER * length {
                 self.path += dx.hypot(dy);
             }
@@ -211,7 +233,7 @@ impl Thing {
 
     fn begin_anew(&mut self, at: (f32, f32)) {
         (self.hits, self.large_hits, self.lasts_s) = (0, 0, 0.0);
-        (self.path, self.travelled, self.first) = (0.0, 0.0, at);
+        (self.path, self.travelled, self.stride, self.first) = (0.0, 0.0, 0.0, at);
     }
 
     fn settle(&mut self) {
