@@ -78,8 +78,8 @@ fn sum(all: &[(String, Counts)]) -> Counts {
 pub struct Report {
     pub detector: String,
     pub seed: u64,
-    /// Constants were chosen on the scenes of this seed.
-    pub tuned_on: u64,
+    /// Constants were chosen on the scenes of these seeds.
+    pub tuned_on: [u64; 4],
     pub opencv: String,
     pub pictures: usize,
     pub seconds: f64,

@@ -14,10 +14,16 @@ const CHANGED_PART: u32 = 20;
 /// changed (one pixel in so many): what is uncovered looks the same, and does not change.
 const MOVES_AS_A_WHOLE: u32 = 2;
 const SMALL: f32 = 45.0;
+/// The gradients of a blob larger than this are its own, and so far from the ground's, while light changes.
+const LARGE: f32 = 200.0;
+const ALIKE_IN_UNREST: f32 = 0.5;
 /// Less than this has no edge worth the name; less than the second is little, beside a ground that has more.
 const SOFT: f32 = 16.0;
 const FAINT: f32 = 50.0;
 const MORE_GROUND: f32 = 1.3;
+/// On ground as steep as this a thing must add so much to its energy: a rest of shake is there as well.
+const STEEP: f32 = 1_000.0;
+const ADDS_TO_STEEP: f32 = 2.0;
 /// Gradients that agree so well with the ground's (their correlation) are the ground's; and when they agree less and
 /// add less to it than this part of its own.
 const SAME: f32 = 0.8;
@@ -27,7 +33,7 @@ const ADDS: f32 = 0.7;
 const ADDS_IN_UNREST: f32 = 0.55;
 const NEW_IN_UNREST: f32 = 70.0;
 /// Share of the picture that is unrest, and how long it lasts.
-const UNREST: f32 = 0.02;
+const UNREST: f32 = 0.04;
 const UNREST_S: f32 = 1.5;
 /// Level below which edges are taken for dimmed, and the most that they are taken for.
 const BRIGHT: f32 = 90.0;
@@ -72,6 +78,11 @@ impl Judge {
         self.unrest = (self.unrest * (-step_s / UNREST_S).exp()).max(light);
     }
 
+    /// Whether light changes about the picture.
+    pub fn unrest(&self) -> bool {
+        self.unrest > UNREST
+    }
+
     pub fn kind(&self, blob: &Blob) -> Kind {
         let changed = ((LEAST_CHANGED * self.scale) as u32).max(blob.pixels / CHANGED_PART);
         if blob.pixels < (LEAST_PIXELS * self.scale) as u32 || blob.changed < changed {
@@ -80,19 +91,21 @@ impl Judge {
         let pixels = blob.pixels as f32;
         let dim = (blob.level / pixels / BRIGHT).clamp(DIMMEST, 1.0).powi(2);
         let picture = (blob.picture - self.noise * blob.measured as f32).max(0.0) / pixels / dim;
-        let unrest = self.unrest > UNREST;
+        let unrest = self.unrest();
         let gain = (blob.level / (blob.level - blob.brighter.max(0.0)).max(1.0)).min(MOST_GAIN);
         let ground = blob.ground / pixels / dim * if unrest { gain * gain } else { 1.0 };
         let alike = blob.across / (blob.picture * blob.ground).sqrt().max(1e-3);
         let new = picture * (1.0 - alike * alike);
         let soft = picture < SOFT || picture < FAINT && picture < MORE_GROUND * ground;
-        let alike_enough = alike > ALIKE && new < ADDS * ground;
+        let large = pixels > LARGE * self.scale * self.scale;
+        let alike_enough = unrest && large && alike > ALIKE_IN_UNREST || alike > ALIKE && new < ADDS * ground;
+        let small = pixels < SMALL * self.scale * self.scale;
+        let shaken = small && ground > STEEP && new < ADDS_TO_STEEP * ground;
         let adds = if alike > ALIKE { 1.0 } else { ADDS_IN_UNREST };
         let doubtful = unrest && (new < adds * ground || new * dim < NEW_IN_UNREST);
         if soft || alike > SAME {
             Kind::Light
-        } else if alike_enough || doubtful {
-            let small = pixels < SMALL * self.scale * self.scale;
+        } else if alike_enough || doubtful || shaken {
             if small && blob.changed * MOVES_AS_A_WHOLE >= blob.pixels { Kind::Doubtful } else { Kind::Light }
         } else {
             Kind::Thing

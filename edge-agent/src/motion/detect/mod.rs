@@ -214,7 +214,7 @@ impl Detector {
             light_pixels += if matches!(kind, Kind::Light | Kind::Doubtful) { blob.pixels } else { 0 };
         }
         self.judge.end(lit.max(light_pixels as f32 / self.marks.len() as f32), step_s);
-        self.things.follow(&mut self.blobs.found, step_s);
+        self.things.follow(&mut self.blobs.found, self.judge.unrest(), step_s);
         self.blobs.paint(&self.marks, &mut self.mask);
         self.background.learn(&self.now, &self.mask, self.age_s, step_s);
         if let Some(shift) = self.shift.stays(step_s) {

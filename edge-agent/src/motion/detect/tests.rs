@@ -86,7 +86,8 @@ fn light_is_not_motion_and_what_follows_is_seen_again() {
     for _ in 0..20 {
         detector.frame(&picture(&mut seed, 150, None), W, STEP);
     }
-    let seen = [0, 3, 6].map(|gone| detector.frame(&picture(&mut seed, 150, Some((200 + gone, 40))), W, STEP));
+    let seen =
+        [0, 3, 6, 9, 12, 15].map(|gone| detector.frame(&picture(&mut seed, 150, Some((200 + gone, 40))), W, STEP));
     assert!(seen.iter().any(|seen| seen.looked && !seen.moved.is_empty()));
 }
 

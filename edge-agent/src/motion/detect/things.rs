@@ -18,6 +18,11 @@ const LEAST_S: f32 = 0.15;
 /// And longer what leaves a part of its length behind in a step.
 const FAST: f32 = 0.25;
 const LEAST_FAST_S: f32 = 0.3;
+/// And longest if it is brighter than the ground by so many levels: an insect before the lamp is gone by then.
+const LEAST_GLOWING_S: f32 = 0.55;
+const GLOWS: f32 = 40.0;
+/// While light changes about the picture.
+const LEAST_IN_UNREST_S: f32 = 0.35;
 const HITS_OF_SMALL: u32 = 3;
 /// Chance that blobs which have nothing to do with each other make a small thing.
 const CHANCE: f32 = 1e-4;
@@ -34,6 +39,8 @@ const SURPRISE: f32 = 0.3;
 const MOST_HITS: u32 = 40;
 /// How far a small one must have gone, in working pixels.
 const TRAVELLED: f32 = 2.5;
+/// And how far any, while light changes about the picture.
+const TRAVELLED_IN_UNREST: f32 = 2.5;
 /// A thing may leap by this many pixels more than it did before.
 const LEAP: f32 = 3.0;
 /// It is forgotten when not seen for so long.
@@ -68,6 +75,8 @@ struct Thing {
     path: f32,
     unseen_s: f32,
     is_large: bool,
+    /// It was much brighter than the ground.
+    glows: bool,
     /// It touches the picture's rim.
     enters: bool,
     believed: bool,
@@ -106,7 +115,7 @@ impl Things {
     }
 
     /// Takes the blobs of a picture and keeps only those of believed things accepted.
-    pub fn follow(&mut self, blobs: &mut [Blob], step_s: f32) {
+    pub fn follow(&mut self, blobs: &mut [Blob], unrest: bool, step_s: f32) {
         for thing in &mut self.followed {
             thing.seen = false;
             thing.unseen_s += step_s;
@@ -130,12 +139,20 @@ impl Things {
             };
             let rim = blob.left == 0 || blob.top == 0 || blob.right >= self.right || blob.bottom >= self.bottom;
             thing.enters = rim;
+            thing.glows |= blob.brighter > GLOWS * blob.pixels as f32;
             thing.take(blob, large, self.length, IN_A_ROW_S.max(1.6 * step_s));
             let hits = if thing.large_hits >= HITS_OF_LARGE { HITS_OF_LARGE } else { least_hits };
             let small = thing.large_hits < HITS_OF_LARGE;
             let went = thing.travelled >= TRAVELLED * self.length && thing.travelled >= STRAIGHT * thing.path;
-            let lasts = thing.lasts_s >= if thing.stride > FAST { LEAST_FAST_S } else { LEAST_S };
-            thing.believed |= sparse || thing.hits >= hits && lasts && (!small || went);
+            let fast = thing.stride > FAST;
+            let least_s = match (fast, thing.glows) {
+                (true, true) => LEAST_GLOWING_S,
+                (true, false) => LEAST_FAST_S,
+                _ => LEAST_S,
+            };
+            let lasts = thing.lasts_s >= if unrest { least_s.max(LEAST_IN_UNREST_S) } else { least_s };
+            let went = went && (!unrest || thing.travelled >= TRAVELLED_IN_UNREST * self.length);
+            thing.believed |= sparse || thing.hits >= hits && lasts && (!small && !unrest || went);
             blob.accepted = thing.believed;
         }
         self.followed.retain(|thing| thing.unseen_s <= FORGOTTEN_S.max(1.5 * step_s));
@@ -214,7 +231,7 @@ impl Thing {
                 self.believed = false;
             }
             // What comes in grows as much as it goes.
-            if !self.enters {
+            if !self.enters || self.glows {
                 self.stride = self.stride.max(dx.hypot(dy) / size);
             }
             if dx.hypot(dy) > JITTER * length {
