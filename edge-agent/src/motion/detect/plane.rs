@@ -18,7 +18,10 @@ impl Rate {
     /// By how much a value moves that is `away` from where it goes.
     #[inline(always)]
     pub fn step(self, away: i16) -> i16 {
-        ((i32::from(away) * i32::from(self.0) + (1 << 14)) >> 15) as i16
+        // (away * rate + 2^14) >> 15, from the halves of the product that SSE2 and NEON give of eight lanes at once.
+        let high = ((i32::from(away) * i32::from(self.0)) >> 16) as i16;
+        let low = away.wrapping_mul(self.0) as u16;
+        ((high << 1) | (low >> 15) as i16) + ((low >> 14) & 1) as i16
     }
 }
 
@@ -125,6 +128,17 @@ fn down(rows: &[i16], out: &mut [i16], width: usize, pick: impl Fn(i16, i16) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_the_rounded_share_of_the_way() {
+        let rates = [0.001, 0.1, 0.4, 8.0, 60.0].map(|constant_s| Rate::of(0.1, constant_s));
+        for away in (i16::MIN..=i16::MAX).step_by(37) {
+            for rate in rates {
+                let exactly = ((i32::from(away) * i32::from(rate.0) + (1 << 14)) >> 15) as i16;
+                assert_eq!(rate.step(away), exactly, "{away} {rate:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_flat_picture_stays_flat_at_every_factor() {
