@@ -58,11 +58,14 @@ fuzz: ## Fuzz targets, ten minutes each (FUZZ_SECONDS=600, KEEP=1 keeps new corp
 	@tests/fuzz/run.sh
 
 .PHONY: bench
-bench: ## Criterion benches (target/criterion), then a box beside ffmpeg and gst-launch; release profile
+bench: ## Criterion benches (target/criterion), then a box beside its peers; release profile
 	@tests/setup.sh bench
 	@cargo bench --workspace --benches
 	@cargo build --release --workspace --bins
 	@target/release/campanile-bench recording --report target/recording.json
+	@test -x target/opencv/bin/python || { python3 -m venv target/opencv && \
+		target/opencv/bin/pip install --quiet 'opencv-python-headless<5'; }
+	@CAMPANILE_LOG=info,edge_agent::analyse=debug target/release/campanile-bench cost --report target/cost.json
 
 .PHONY: score
 score: ## The motion detector beside OpenCV's and Frigate's (CLIPS=dir with a MANIFEST.csv, SEED, REPORT); at most half an hour

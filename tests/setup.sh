@@ -13,7 +13,7 @@ case "${1:-}" in
 demo) packages="$build $run $camera" ;;
 deb) packages="$build $pack" ;;
 test) packages="$build $run $camera $pack $test" ;;
-bench) packages="$build $run $camera ffmpeg gstreamer1.0-tools" ;;
+bench) packages="$build $run $camera ffmpeg gstreamer1.0-tools motion python3-venv" ;;
 score) packages="$build $run $camera python3 python3-venv" ;;
 *) echo "setup.sh: say demo, deb, test, bench or score" >&2; exit 64 ;;
 esac

@@ -1,12 +1,14 @@
 //! Who records: Campanile's box, and what others would use.
 
-use anyhow::{Context, Result};
+use crate::peers;
+use anyhow::{Context, Result, ensure};
 use campanile_tests::process::Process;
 use campanile_tests::rig::{Rig, SOON, one_box, wait_for_edge};
 use campanile_tests::roster::Camera;
 use campanile_tests::town::Town;
 use campanile_tests::until::until;
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +19,23 @@ pub enum Contender {
     Ffmpeg,
     /// `gst-launch-1.0 … splitmuxsink`, a process a camera.
     Splitmux,
+    /// Debian's `motion` on the sub-streams: motion alone, one process.
+    Motion,
+    /// The main stream copied, Frigate's motion stage on the sub-stream.
+    FrigateLike,
 }
 
 impl Contender {
-    pub const ALL: [Self; 3] = [Self::Campanile, Self::Ffmpeg, Self::Splitmux];
+    pub const RECORDING: [Self; 3] = [Self::Campanile, Self::Ffmpeg, Self::Splitmux];
+    pub const WITH_MOTION: [Self; 4] = [Self::Campanile, Self::Ffmpeg, Self::Motion, Self::FrigateLike];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Campanile => "campanile-edge",
             Self::Ffmpeg => "ffmpeg -c copy -f segment",
             Self::Splitmux => "gst-launch splitmuxsink",
+            Self::Motion => "motion, sub-stream alone",
+            Self::FrigateLike => "ffmpeg copy + Frigate's motion stage",
         }
     }
 
@@ -42,18 +51,33 @@ impl Contender {
                 wait_for_edge(&town, "cabinet", "connected", |row| row["connected"] == true)?;
                 running.town = Some(town);
             }
+            Self::Motion => running.others.push(peers::motion(rig, cameras, &running.folder)?),
+            Self::FrigateLike => {
+                for camera in cameras {
+                    running.others.extend(peers::frigate_like(rig, camera, &running.folder)?);
+                }
+            }
             Self::Ffmpeg | Self::Splitmux => {
                 for camera in cameras {
                     running.others.push(self.start_other(rig, camera, &running.folder)?);
                 }
             }
         }
-        let wanted = cameras.len() * 2;
+        let wanted = cameras.len() * self.streams_recorded();
         until("every stream is recorded", SOON, || match files(&running.folder).len() {
             found if found >= wanted => Ok(()),
             found => Err(format!("{found} of {wanted} files")),
         })?;
         Ok(running)
+    }
+
+    /// Of each camera, from the start.
+    fn streams_recorded(self) -> usize {
+        match self {
+            Self::Campanile | Self::Ffmpeg | Self::Splitmux => 2,
+            Self::FrigateLike => 1,
+            Self::Motion => 0,
+        }
     }
 
     fn start_other(self, rig: &Rig, camera: &Camera, folder: &Path) -> Result<Process> {
@@ -92,6 +116,23 @@ impl Contender {
     }
 }
 
+/// Processor time of all analysing children since they began.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Analysed {
+    decode_us: u64,
+    look_us: u64,
+}
+
+impl Analysed {
+    pub fn decode_share(&self) -> f64 {
+        self.decode_us as f64 / (self.decode_us + self.look_us).max(1) as f64
+    }
+
+    pub fn look_share(&self) -> f64 {
+        self.look_us as f64 / (self.decode_us + self.look_us).max(1) as f64
+    }
+}
+
 /// A contender at work; ended with this.
 pub struct Running {
     town: Option<Town>,
@@ -105,6 +146,28 @@ impl Running {
         let boxes = self.town.iter().flat_map(|town| &town.boxes).filter_map(|edge| edge.process.as_ref());
         let pids = boxes.chain(&self.others).map(Process::pid);
         pids.map(|pid| Ok(Pid::from_raw(i32::try_from(pid).context("a process id fits i32")?))).collect()
+    }
+
+    /// What the box says of its analysis; zeros for others.
+    pub fn analysed(&self) -> Result<Analysed> {
+        let Some(edge) = self.town.as_ref().and_then(|town| town.boxes.first()) else { return Ok(Analysed::default()) };
+        let log = edge.process.as_ref().context("the box runs")?.log();
+        let mut newest = BTreeMap::new();
+        for line in log.lines().filter(|line| line.contains(" analysis took ")) {
+            let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key));
+            let number = |key: &str| value(key)?.parse::<u64>().ok();
+            if let (Some(camera), Some(decode), Some(look)) =
+                (value("camera="), number("decode_us="), number("look_us="))
+            {
+                newest.insert(camera, (decode, look));
+            }
+        }
+        ensure!(
+            !newest.is_empty(),
+            "the box says nothing of its analysis; set CAMPANILE_LOG=info,edge_agent::analyse=debug"
+        );
+        let sum = newest.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        Ok(Analysed { decode_us: sum.0, look_us: sum.1 })
     }
 
     pub fn end(mut self) -> Result<()> {

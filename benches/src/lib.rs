@@ -7,6 +7,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod contender;
+pub mod cost;
+mod measured;
+mod peers;
 pub mod recording;
 pub mod score;
 pub mod usage;

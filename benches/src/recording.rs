@@ -1,9 +1,9 @@
 //! Recording main and sub-stream: what a box takes of the machine beside what others would use.
 
 use crate::contender::Contender;
+use crate::measured::{micro_minutes, sent_bytes};
 use crate::usage::Usage;
-use anyhow::{Context, Result, ensure};
-use campanile_sim::journal::read_log;
+use anyhow::{Result, ensure};
 use campanile_tests::demo::micros_now;
 use campanile_tests::rig::Rig;
 use campanile_tests::roster::{Camera, two_towns};
@@ -22,7 +22,8 @@ pub struct Row {
     pub cpu_s: f64,
     /// Of the recording process alone: without the one that looks for motion.
     pub cpu_s_recording: f64,
-    /// Resident, all its processes, a camera.
+    /// All its processes, a camera: pages that several share divided among them, and counted in each.
+    pub pss_mib: f64,
     pub rss_mib: f64,
     /// Handed to the disk for each byte of the camera's access units.
     pub written_per_received: f64,
@@ -40,7 +41,7 @@ pub fn run(counts: &[usize], seconds: u64, told: impl Fn(&Row)) -> Result<Vec<Ro
     for &count in counts {
         let cameras = cameras(count);
         ensure!(cameras.len() == count, "there are {} cameras, not {count}", cameras.len());
-        for contender in Contender::ALL {
+        for contender in Contender::RECORDING {
             let row = measure(contender, &cameras, Duration::from_secs(seconds))?;
             told(&row);
             rows.push(row);
@@ -62,32 +63,19 @@ fn measure(contender: Contender, cameras: &[Camera], lasts: Duration) -> Result<
     let (ended_us, alone_after, tree_after) = (micros_now()?, sum(Usage::of)?, sum(Usage::of_tree)?);
     running.end()?;
     let received = sent_bytes(&rig, cameras, began_us, ended_us)?;
-    let camera_minutes = cameras.len() as f64 * (ended_us - began_us) as f64 / 60e6;
+    let camera_minutes = cameras.len() as f64 * micro_minutes(began_us, ended_us);
     let per_camera_minute =
         |before: Usage, after: Usage| after.processor.saturating_sub(before.processor).as_secs_f64() / camera_minutes;
+    let mib_a_camera = |bytes: u64| bytes as f64 / cameras.len() as f64 / f64::from(1 << 20);
     Ok(Row {
         contender: contender.name(),
         cameras: cameras.len(),
         cpu_s: per_camera_minute(tree, tree_after),
         cpu_s_recording: per_camera_minute(alone, alone_after),
-        rss_mib: tree_after.resident_bytes as f64 / cameras.len() as f64 / f64::from(1 << 20),
+        pss_mib: mib_a_camera(tree_after.proportional_bytes),
+        rss_mib: mib_a_camera(tree_after.resident_bytes),
         written_per_received: tree_after.written_bytes.saturating_sub(tree.written_bytes) as f64 / received as f64,
     })
-}
-
-/// Bytes of the access units that the cameras sent meanwhile.
-fn sent_bytes(rig: &Rig, cameras: &[Camera], from_us: i64, to_us: i64) -> Result<u64> {
-    let mut sum = 0;
-    for camera in cameras {
-        for stream in ["main", "sub"] {
-            let lines = read_log(&rig.simcam.log(&camera.key, stream)).context("a camera's log cannot be read")?;
-            let within = lines.iter().filter(|line| (from_us..to_us).contains(&line.wall_us));
-            let bytes: u64 = within.map(|line| line.size).sum();
-            ensure!(bytes > 0, "{} sent nothing on {stream}", camera.key);
-            sum += bytes;
-        }
-    }
-    Ok(sum)
 }
 
 /// Median over the rounds of each contender with each number of cameras, in the order of the first round.
@@ -110,6 +98,7 @@ pub fn medians(rows: &[Row]) -> Vec<Row> {
             cameras: kind.cameras,
             cpu_s: median(|row| row.cpu_s),
             cpu_s_recording: median(|row| row.cpu_s_recording),
+            pss_mib: median(|row| row.pss_mib),
             rss_mib: median(|row| row.rss_mib),
             written_per_received: median(|row| row.written_per_received),
         }
@@ -128,6 +117,7 @@ mod tests {
             cameras,
             cpu_s,
             cpu_s_recording: cpu_s / 2.0,
+            pss_mib: 1.0,
             rss_mib: 1.0,
             written_per_received: 1.0,
         };

@@ -8,7 +8,7 @@ use edge_agent::clock::Timekeeper;
 use edge_agent::config::{Config, ConfigError};
 use edge_agent::identity::{IdentityError, IdentityFolder, Token, enrol};
 use edge_agent::media::Opener;
-use edge_agent::media::gst::RtspOpener;
+use edge_agent::media::rtsp::RtspOpener;
 use nix::sys::signal::{SigSet, Signal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -147,7 +147,7 @@ fn check(config: &Config, json: bool) -> ExitCode {
             return ExitCode::from(EXIT_SOFTWARE);
         }
     };
-    let open = |stamper| RtspOpener::new(stamper).map(|opener| Arc::new(opener) as Arc<dyn Opener>);
+    let open = |stamper| Ok(Arc::new(RtspOpener::new(stamper)) as Arc<dyn Opener>);
     let report = runtime.block_on(edge_agent::check::check(config, Arc::new(SystemClock::new()), open));
     runtime.shutdown_timeout(LEFT_BEHIND);
     if json {

@@ -4,11 +4,12 @@ use crate::analyse::parent::{Analyser, Task};
 use crate::camera::board::Board;
 use crate::camera::connection::Refusals;
 use crate::camera::gap::KeptGaps;
+use crate::camera::masked::Masked;
 use crate::camera::reader::{Analyse, Reader};
 use crate::config::CameraConfig;
 use crate::facts::Facts;
 use crate::keys::KeysWatch;
-use crate::media::gst::RtspOpener;
+use crate::media::rtsp::RtspOpener;
 use crate::media::stamp::{Believe, Stamper};
 use crate::media::{Address, Opener, SourceError};
 use crate::record::Recorder;
@@ -16,6 +17,7 @@ use crate::record::home::Home;
 use crate::record::recorder::{Setting, Writing};
 use crate::record::segment::{OwnDisk, Signer};
 use crate::record::store::Store;
+use crate::uplink::Wishes;
 use campanile_proto::edge::v1::CameraCondition;
 use campanile_proto::ids::CameraId;
 use campanile_proto::time::Clock;
@@ -46,6 +48,8 @@ pub struct Dependencies {
     pub record_in_clear: bool,
     pub signer: Option<Signer>,
     pub retention_days: u32,
+    /// What the hub wants of the box.
+    pub wishes: watch::Receiver<Wishes>,
     /// Of the streams, while their readers are started again.
     pub gaps: KeptGaps,
     /// When the agent was last alive before its start.
@@ -91,7 +95,7 @@ pub struct Camera {
 impl Camera {
     pub fn new(config: Arc<CameraConfig>, id: CameraId, deps: Dependencies) -> Result<Self, SuperviseError> {
         let stamper = Stamper::new(deps.clock.clone(), deps.believe.clone());
-        let opener = Arc::new(RtspOpener::new(stamper.clone()).map_err(SuperviseError::Media)?);
+        let opener = Arc::new(RtspOpener::new(stamper.clone()));
         Self::with_opener(&config, id, &deps, stamper, opener)
     }
 
@@ -143,6 +147,7 @@ impl Camera {
             facts: deps.facts.clone(),
             stamper: stamper.clone(),
             keys: deps.keys.clone(),
+            masked: Masked::new(id, deps.wishes.clone()),
             record_in_clear: deps.record_in_clear,
             before: Default::default(),
             gaps: deps.gaps.clone(),

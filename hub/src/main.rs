@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use hub::config::{self, Config, EXIT_BAD_CONFIG};
 use hub::hub::Addresses;
 use hub::notify::{self, systemd};
+use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -112,7 +113,7 @@ fn ready(addresses: &Addresses) {
     if !addresses.web_fingerprint.is_empty() {
         println!("campanile-hub: web certificate SHA-256 {}", addresses.web_fingerprint);
     }
-    systemd("READY=1");
+    systemd(&[NotifyState::Ready]);
 }
 
 /// The first signal stops in order, the second at once.
@@ -129,7 +130,7 @@ fn watch_signals(stop: CancellationToken) -> std::io::Result<()> {
                 std::process::exit(1);
             }
             asked = true;
-            systemd("STOPPING=1");
+            systemd(&[NotifyState::Stopping]);
             stop.cancel();
         }
     });

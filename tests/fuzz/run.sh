@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 seconds=${FUZZ_SECONDS:-600}
-targets=${TARGETS:-segment camera parameters analysed}
+targets=${TARGETS:-segment camera parameters analysed described served}
 command -v c++ >/dev/null || { echo "run.sh: libFuzzer is C++: apt-get install g++" >&2; exit 69; }
 
 host=$(rustc -vV | sed -n 's/^host: //p')

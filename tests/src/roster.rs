@@ -18,6 +18,8 @@ pub enum Picture {
 pub enum SceneSize {
     /// 1280x720, as the demo shows it.
     Full,
+    /// The same size with 12 pictures a second and a sub-stream of 6.
+    Slow,
     /// Small and short, for tests.
     Small,
 }
@@ -26,8 +28,16 @@ impl SceneSize {
     /// Width and height of the sub-stream in pixels.
     pub fn sub_stream(self) -> (usize, usize) {
         match self {
-            Self::Full => (640, 360),
+            Self::Full | Self::Slow => (640, 360),
             Self::Small => (320, 180),
+        }
+    }
+
+    pub fn sub_pictures_per_second(self) -> u32 {
+        match self {
+            Self::Full => 15,
+            Self::Slow => 6,
+            Self::Small => 5,
         }
     }
 }

@@ -62,11 +62,12 @@ struct SceneTable<'a> {
     light: &'a str,
     activity: &'a str,
     #[serde(flatten)]
-    small: Option<SmallScene>,
+    unlike: Option<Sizes>,
 }
 
+/// Of a scene that is not the simulator's usual one.
 #[derive(Serialize)]
-struct SmallScene {
+struct Sizes {
     main_width: u32,
     main_height: u32,
     main_fps: u32,
@@ -76,7 +77,17 @@ struct SmallScene {
     loop_s: f64,
 }
 
-const SMALL: SmallScene = SmallScene {
+const SLOW: Sizes = Sizes {
+    main_width: 1280,
+    main_height: 720,
+    main_fps: 12,
+    sub_width: 640,
+    sub_height: 360,
+    sub_fps: 6.0,
+    loop_s: 40.0,
+};
+
+const SMALL: Sizes = Sizes {
     main_width: 640,
     main_height: 360,
     main_fps: 10,
@@ -155,8 +166,12 @@ fn serve(folder: &Path) -> Result<(Process, Vec<Served>)> {
 fn table<'a>(camera: &'a Camera, password: &'a str) -> Option<CameraTable<'a>> {
     let (scene, file) = match &camera.picture {
         Picture::Scene { seed, light, activity, size } => {
-            let small = (*size == SceneSize::Small).then_some(SMALL);
-            (Some(SceneTable { seed: *seed, light, activity, small }), None)
+            let unlike = match size {
+                SceneSize::Full => None,
+                SceneSize::Slow => Some(SLOW),
+                SceneSize::Small => Some(SMALL),
+            };
+            (Some(SceneTable { seed: *seed, light, activity, unlike }), None)
         }
         Picture::Clip(path) => (None, Some(FileTable { main: path })),
         Picture::Real { .. } => return None,

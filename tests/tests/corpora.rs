@@ -106,6 +106,16 @@ fn a_decoder_that_was_taken_over_is_read_frame_by_frame() -> Result<()> {
 }
 
 #[test]
+fn a_description_and_reports_of_any_bytes_are_read_as_far_as_they_go() -> Result<()> {
+    survives("described", fuzz::described)
+}
+
+#[test]
+fn an_init_section_and_a_fragment_of_any_bytes_are_played_or_refused() -> Result<()> {
+    survives("served", fuzz::served)
+}
+
+#[test]
 fn an_entry_that_panics_is_named_with_its_mutation() {
     fn planted(bytes: &[u8]) -> u64 {
         assert!(bytes.first() != Some(&0xff), "planted");

@@ -2,14 +2,13 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use anyhow::{Context, Result, ensure};
-use campanile_proto::segment::{PrivateKey, Record, SegmentKey, key_pair};
+use campanile_proto::segment::{Head, PrivateKey, Record, SegmentKey, SegmentReader, key_pair};
 use campanile_proto::time::{MICROS_PER_HOUR, MICROS_PER_SECOND, SimClock, SystemClock, WallTime};
 use campanile_proto::types::v1::{IndexRecord, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 use campanile_tests::demo::micros_now;
 use campanile_tests::rig::{Rig, camera_id, copy_folder, one_box, play_newest, small_camera, wait_for_events};
 use campanile_tests::scan::{files, files_holding};
 use campanile_tests::town::Town;
-use edge_agent::record::segment::SegmentReader;
 use hub::fleet::Identity;
 use hub::media::{For, Keeper, KeeperError, RingKeeper};
 use prost::Message;
@@ -33,15 +32,12 @@ struct Sealed {
 
 impl Sealed {
     fn read(path: &Path) -> Result<Self> {
-        let mut reader = SegmentReader::open(path)?;
-        let (header, header_bytes) = (reader.header().clone(), reader.header_bytes().to_vec());
-        let (wrapped, mut records) = (reader.wrapped_key().to_vec(), Vec::new());
-        while let Some(entry) = reader.next_entry()? {
-            if matches!(entry.kind, RecordKind::Fragment | RecordKind::Index) {
-                records.push(reader.record(entry.offset)?);
-            }
-        }
-        Ok(Self { header, header_bytes, wrapped, records })
+        let reader = SegmentReader::open(path)?;
+        let Head { header, header_bytes, wrapped_key, body_offset, .. } = reader.head()?;
+        let whole = reader.entries(body_offset).map_while(std::result::Result::ok);
+        let records = whole.filter(|entry| matches!(entry.prefix.kind, RecordKind::Fragment | RecordKind::Index));
+        let records = records.map(|entry| reader.record(&entry)).collect::<std::result::Result<_, _>>()?;
+        Ok(Self { header, header_bytes: header_bytes.to_vec(), wrapped: wrapped_key.to_vec(), records })
     }
 
     /// Whether these 32 bytes, as a private key or as the segment's own, open the first record.

@@ -27,7 +27,7 @@ pub fn start(
     let life = async move {
         while !stop.is_cancelled() {
             let (its, with) = (config.clone(), dependencies.clone());
-            // Off the runtime: GStreamer reads its registry at the first use.
+            // Off the runtime: it reads the disk.
             let made = tokio::task::spawn_blocking(move || Camera::new(its, id, with)).await;
             match made {
                 Ok(Ok(camera)) => {
@@ -101,6 +101,7 @@ mod tests {
             signer: None,
             retention_days: 7,
             full: Arc::default(),
+            wishes: tokio::sync::watch::channel(Default::default()).1,
             gaps: Default::default(),
             off_since: None,
             analyser: None,

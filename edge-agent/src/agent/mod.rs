@@ -30,6 +30,7 @@ use crate::uplink::Wishes;
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::Clock;
 use campanile_proto::types::v1::Instant;
+use sd_notify::NotifyState;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -158,7 +159,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, stop: CancellationToken)
     let told = parts.stop.clone();
     let tell_systemd = tokio::spawn(async move {
         told.cancelled().await;
-        notify::systemd("STOPPING=1");
+        notify::systemd(&[NotifyState::Stopping]);
     });
     let signs = tokio::spawn(notify::live());
     let outcome = lives(&parts).await;
@@ -189,12 +190,12 @@ async fn lives(parts: &Parts) -> Result<(), AgentError> {
         match &identity {
             Some(identity) => {
                 tracing::info!(edge = %identity.edge, organisation = %identity.organisation_name, "enrolled");
-                notify::systemd("READY=1\nSTATUS=recording");
+                notify::systemd(&[NotifyState::Ready, NotifyState::Status("recording")]);
                 services::live(parts, Some(identity.clone()), life).await?;
             }
             None => {
                 let enrolled = enrolled(&parts.folder);
-                notify::systemd("READY=1\nSTATUS=waiting for enrolment");
+                notify::systemd(&[NotifyState::Ready, NotifyState::Status("waiting for enrolment")]);
                 if parts.config.record_in_clear {
                     tracing::warn!("not enrolled: recording in clear, as record_in_clear says");
                     let living = services::live(parts, None, life.clone());

@@ -271,6 +271,7 @@ fn start_cameras(
         record_in_clear: config.record_in_clear && identity.is_none(),
         signer: identity.map(Identity::signer),
         retention_days: config.retention.days,
+        wishes: parts.wishes.subscribe(),
         gaps: Default::default(),
         off_since,
         full: parts.full.clone(),

@@ -23,6 +23,8 @@ pub enum Frame {
     Unit { pts_90k: i64, arrival: Instant, data: Bytes },
     /// First, to the parent: what holds the child.
     Ready { sandbox: String },
+    /// To the parent, for units it was given: it works, and what of the processor that took since it began.
+    Alive { decode_us: u64, look_us: u64 },
     /// To the parent: an `IndexRecord`.
     Found { object: ObjectId, revision: u64, at: Instant, record: Bytes },
 }
@@ -67,6 +69,11 @@ impl Frame {
                 body.put_slice(record);
                 4
             }
+            Self::Alive { decode_us, look_us } => {
+                body.put_u64_le(*decode_us);
+                body.put_u64_le(*look_us);
+                5
+            }
         };
         let mut frame = BytesMut::with_capacity(HEAD_BYTES + body.len());
         frame.put_u8(kind);
@@ -109,6 +116,7 @@ fn parse(kind: u8, mut body: Bytes) -> Option<Frame> {
             let revision = body.try_get_u64_le().ok()?;
             Frame::Found { object, revision, at: take_instant(&mut body)?, record: body }
         }
+        5 => Frame::Alive { decode_us: body.try_get_u64_le().ok()?, look_us: body.try_get_u64_le().ok()? },
         _ => return None,
     })
 }
@@ -144,6 +152,7 @@ mod tests {
             Frame::Begin { camera: CameraId::random(), ignore: CellSet::FULL, format },
             Frame::Unit { pts_90k: -5, arrival: at.clone(), data: Bytes::from_static(b"unit") },
             Frame::Ready { sandbox: "seccomp".into() },
+            Frame::Alive { decode_us: 1 << 40, look_us: 3 },
             Frame::Found { object: ObjectId::random(), revision: 9, at, record: Bytes::from_static(b"record") },
         ] {
             let bytes = frame.encode();
@@ -155,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(kind in 0u8..6, body in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_read_without_panic(kind in 0u8..7, body in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = Frame::decode(kind, body.into());
         }
     }

@@ -2,6 +2,7 @@
 //! nothing else: times, ids and revisions are made here, and it cannot fill the disk.
 
 use super::frame::{Frame, HEAD_BYTES};
+use super::parent::SharedPulse;
 use crate::media::stamp::Stamper;
 use crate::record::Recorder;
 use crate::record::recorder::IndexOrder;
@@ -29,6 +30,8 @@ const BURST_BYTES: i64 = 1 << 20;
 /// Findings that the recorder had no place for, the newest of each object.
 const MAX_PENDING: usize = 64;
 const RETRY: Duration = Duration::from_secs(1);
+/// What analysis takes of the processor is told this often, to whoever looks closely.
+const TELL_SPENT: Duration = Duration::from_secs(5);
 
 /// What is known of an object that the child speaks of.
 struct Known {
@@ -67,7 +70,9 @@ impl Listener {
         }
     }
 
-    pub async fn run(mut self, mut from_child: OwnedReadHalf) {
+    /// Until the child closes its end; tells `pulse` of every word.
+    pub async fn run(mut self, mut from_child: OwnedReadHalf, pulse: SharedPulse) {
+        let mut told_at = tokio::time::Instant::now();
         loop {
             let frame = {
                 let next = next(&mut from_child);
@@ -79,7 +84,13 @@ impl Listener {
                     }
                 }
             };
+            pulse.heard();
             match frame {
+                Some(Frame::Alive { decode_us, look_us }) if told_at.elapsed() >= TELL_SPENT => {
+                    told_at = tokio::time::Instant::now();
+                    tracing::debug!(camera = %self.camera, decode_us, look_us, "analysis took");
+                }
+                Some(Frame::Alive { .. }) => {}
                 Some(Frame::Ready { sandbox }) => tracing::info!(camera = %self.camera, %sandbox, "analysis begins"),
                 Some(Frame::Found { object, at, record, .. }) => self.take(object, &at, &record),
                 Some(Frame::Begin { .. } | Frame::Unit { .. }) | None => break,

@@ -9,4 +9,5 @@ pub mod frame;
 mod listener;
 pub mod look;
 pub mod parent;
+mod patience;
 pub mod sandbox;

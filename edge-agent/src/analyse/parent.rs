@@ -2,19 +2,21 @@
 
 use super::frame::Frame;
 use super::listener::Listener;
+use super::patience::{Pulse, Rests};
 use crate::facts::{Fact, Facts};
 use crate::media::budget::Budget;
 use crate::media::stamp::Stamper;
 use crate::media::{AccessUnit, StreamFormat};
 use crate::record::Recorder;
+use bytes::BytesMut;
 use campanile_proto::grid::CellSet;
 use campanile_proto::ids::CameraId;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -28,15 +30,16 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 64;
 /// Of them in bytes: a main stream's key frames are large.
 const QUEUE_BYTES: usize = 16 << 20;
-/// A child that takes nothing for this long hangs.
-const HANG: Duration = Duration::from_secs(10);
+/// Units are handed over together, so that a child is woken five times a second and decodes with warm caches.
+const GATHER: Duration = Duration::from_millis(200);
+/// Or as soon as there are so many bytes of them.
+const GATHERED_BYTES: usize = 1 << 20;
+/// How soon a child that hangs is noticed, beyond its patience.
+const TICK: Duration = Duration::from_millis(500);
 /// To say its last when its socket is closed; what it did not decode by then was not looked at.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A killed child is gone at once, unless it hangs in the kernel: then it is left to init.
 const GONE: Duration = Duration::from_millis(500);
-/// After a crash; doubles up to the second value.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Of a child's standard error, in its log line.
 const MAX_LAST_WORDS: usize = 500;
 /// Variables the child may see; passwords of cameras may stand in others.
@@ -84,6 +87,32 @@ pub struct Analyser {
     task: Task,
     work: mpsc::Receiver<Work>,
     waiting: Arc<Budget>,
+}
+
+/// The [`Pulse`] of one child, for both ends of its socket.
+#[derive(Clone, Default)]
+pub(super) struct SharedPulse(Arc<Mutex<Pulse>>);
+
+impl SharedPulse {
+    pub fn heard(&self) {
+        self.with(|pulse| pulse.heard(Instant::now()));
+    }
+
+    fn given(&self) {
+        self.with(|pulse| pulse.given(Instant::now()));
+    }
+
+    /// Returns once the child hangs.
+    async fn stops(&self) {
+        let mut ticks = tokio::time::interval(TICK);
+        while !self.with(|pulse| pulse.hangs(Instant::now())) {
+            ticks.tick().await;
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Pulse) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Why a child is not at work any more.
@@ -138,26 +167,23 @@ impl Analyser {
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut rest = FIRST_REST;
+        let mut rests = Rests::new(Instant::now());
         let mut format = None;
         loop {
             let Some(known) = self.await_format(format.take(), &stop).await else { return };
-            let started = tokio::time::Instant::now();
             match self.attend(&known, &stop).await {
                 Over::Stopped => return,
                 Over::NewFormat(new) => format = Some(new),
                 over @ (Over::Died | Over::Hangs) => {
-                    let what = if matches!(over, Over::Hangs) { "it took nothing for 10 s" } else { "it ended" };
-                    tracing::warn!(camera = %self.task.camera, reason = what, "analysis starts again");
+                    let rest = rests.died(Instant::now());
+                    let what = if matches!(over, Over::Hangs) { "it does nothing" } else { "it ended" };
+                    let rest_ms = rest.as_millis() as u64;
+                    tracing::warn!(camera = %self.task.camera, reason = what, rest_ms, "analysis starts again");
                     self.task.facts.tell(Fact::AnalyseRestarted(self.task.camera));
-                    if started.elapsed() > LONGEST_REST {
-                        rest = FIRST_REST;
-                    }
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(rest) => {}
                     }
-                    rest = (rest * 2).min(LONGEST_REST);
                     format = Some(known);
                 }
             }
@@ -193,18 +219,20 @@ impl Analyser {
         };
         let (from_child, mut to_child) = socket.into_split();
         let listener = Listener::new(self.task.camera, self.task.recorder.clone(), self.task.stamper.clone());
-        let listening: JoinHandle<()> = tokio::spawn(listener.run(from_child));
+        let pulse = SharedPulse::default();
+        let listening: JoinHandle<()> = tokio::spawn(listener.run(from_child, pulse.clone()));
         let last_words = tokio::spawn(last_words(child.stderr.take()));
         let begin =
             Frame::Begin { camera: self.task.camera, ignore: self.task.ignore, format: format.as_ref().clone() };
         let feeding = async {
             match write(&mut to_child, &begin).await {
-                Ok(()) => self.feed(&mut to_child).await,
+                Ok(()) => self.feed(&mut to_child, &pulse).await,
                 Err(over) => over,
             }
         };
         let over = tokio::select! {
             () = stop.cancelled() => Over::Stopped,
+            () = pulse.stops() => Over::Hangs,
             over = feeding => over,
         };
         drop(to_child);
@@ -231,22 +259,43 @@ impl Analyser {
         Some(work)
     }
 
-    async fn feed(&mut self, to_child: &mut OwnedWriteHalf) -> Over {
+    async fn feed(&mut self, to_child: &mut OwnedWriteHalf, pulse: &SharedPulse) -> Over {
         let mut started = false;
         loop {
-            match self.next_work().await {
-                None => return Over::Stopped,
-                Some(Work::Format(format)) => return Over::NewFormat(format),
-                Some(Work::Unit(unit)) => {
-                    started |= unit.key;
-                    if !started {
-                        continue;
-                    }
-                    let AccessUnit { pts_90k, arrival, data, .. } = unit;
-                    if let Err(over) = write(to_child, &Frame::Unit { pts_90k, arrival, data }).await {
-                        return over;
+            let (mut gathered, mut until) = (BytesMut::new(), None);
+            let over = loop {
+                let work = match until {
+                    None => self.next_work().await,
+                    Some(until) => match tokio::time::timeout_at(until, self.next_work()).await {
+                        Ok(work) => work,
+                        Err(_) => break None,
+                    },
+                };
+                match work {
+                    None => break Some(Over::Stopped),
+                    Some(Work::Format(format)) => break Some(Over::NewFormat(format)),
+                    Some(Work::Unit(unit)) => {
+                        started |= unit.key;
+                        if !started {
+                            continue;
+                        }
+                        let AccessUnit { pts_90k, arrival, data, .. } = unit;
+                        gathered.extend_from_slice(&Frame::Unit { pts_90k, arrival, data }.encode());
+                        until.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+                        if gathered.len() >= GATHERED_BYTES {
+                            break None;
+                        }
                     }
                 }
+            };
+            if !gathered.is_empty() {
+                pulse.given();
+                if to_child.write_all(&gathered).await.is_err() {
+                    return Over::Died;
+                }
+            }
+            if let Some(over) = over {
+                return over;
             }
         }
     }
@@ -291,11 +340,7 @@ async fn last_words(from: Option<ChildStderr>) -> String {
 }
 
 async fn write(to_child: &mut OwnedWriteHalf, frame: &Frame) -> Result<(), Over> {
-    match tokio::time::timeout(HANG, to_child.write_all(&frame.encode())).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Over::Died),
-        Err(_) => Err(Over::Hangs),
-    }
+    to_child.write_all(&frame.encode()).await.map_err(|_| Over::Died)
 }
 
 #[cfg(test)]

@@ -7,4 +7,5 @@
 pub mod board;
 pub mod connection;
 pub mod gap;
+pub mod masked;
 pub mod reader;

@@ -3,6 +3,7 @@
 use super::board::Board;
 use super::connection::{Connection, Refusals};
 use super::gap::{Gaps, KeptGaps};
+use super::masked::Masked;
 use crate::analyse::parent::Feed;
 use crate::facts::{Fact, Facts};
 use crate::keys::KeysWatch;
@@ -52,6 +53,7 @@ pub struct Reader {
     pub facts: Facts,
     pub stamper: Stamper,
     pub keys: KeysWatch,
+    pub masked: Masked,
     pub record_in_clear: bool,
     pub before: Lost,
     /// Kept from one life to the next.
@@ -97,7 +99,7 @@ impl Reader {
         self.say(CameraCondition::Connecting, "");
         self.tell_off(&gaps).await;
         self.gap(gaps.begun(&self.stamper.now()));
-        while self.await_keys(&mut gaps, &stop).await {
+        while self.await_leave(&mut gaps, &stop).await {
             let opened = tokio::select! {
                 () = stop.cancelled() => break,
                 opened = self.open_when_allowed() => opened,
@@ -107,7 +109,7 @@ impl Reader {
                 Err(error) => (Some(error), Duration::ZERO),
             };
             self.await_closed(&mut gaps).await;
-            let Some(error) = error else { break };
+            let Some(error) = error else { continue };
             let condition = error.condition();
             self.say(condition, &error.to_string());
             self.gap(gaps.missing(&self.stamper.now(), condition));
@@ -120,6 +122,7 @@ impl Reader {
             );
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.masked.begins() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -127,7 +130,15 @@ impl Reader {
     }
 
     /// Waits until recording is allowed; false when stopped.
-    async fn await_keys(&mut self, gaps: &mut Gaps, stop: &CancellationToken) -> bool {
+    async fn await_leave(&mut self, gaps: &mut Gaps, stop: &CancellationToken) -> bool {
+        if self.masked.is_now() {
+            self.say(CameraCondition::Masked, "the town has masked this camera");
+            self.gap(gaps.missing(&self.stamper.now(), CameraCondition::Masked));
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = self.masked.ends() => {}
+            }
+        }
         while !self.record_in_clear && self.keys.borrow_and_update().is_none() {
             self.say(CameraCondition::NoSealingKeys, "the box is not enrolled: there are no keys to seal to");
             self.gap(gaps.missing(&self.stamper.now(), CameraCondition::NoSealingKeys));
@@ -173,7 +184,7 @@ impl Reader {
             .unwrap_or_else(|_| Err(SourceError::Machine("opening the stream failed".into())))
     }
 
-    /// Records until the source ends; no error when stopped. Says how long pictures came.
+    /// Records until the source ends; no error when stopped or masked. Says how long pictures came.
     async fn record(
         &mut self,
         mut source: Source,
@@ -187,6 +198,7 @@ impl Reader {
         let ended = loop {
             tokio::select! {
                 () = stop.cancelled() => break None,
+                () = self.masked.begins() => break None,
                 item = source.items.recv() => match item {
                     None => break Some(SourceError::Ended("the connection broke".into())),
                     Some(Err(error)) => break Some(error),

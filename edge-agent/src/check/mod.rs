@@ -40,7 +40,6 @@ pub async fn check(
     let believes = timekeeper.clone();
     let believe = move || Belief { trusted: believes.trusted(), uncertainty_us: believes.belief().1 };
     let stamper = Stamper::new(clock.clone(), Arc::new(believe));
-    // GStreamer reads its registry at the first use.
     let opener = match tokio::task::spawn_blocking(move || open(stamper)).await {
         Ok(opener) => opener,
         Err(error) => Err(SourceError::Machine(error.to_string())),

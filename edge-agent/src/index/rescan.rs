@@ -4,12 +4,12 @@
 //! been reported, cuts a torn tail off segments that were open when the last run ended, sets aside what it cannot
 //! read, and deletes nothing.
 
-use super::walk::{self, Depth, Walk, WalkError};
+use super::walk::{self, Depth, Walk};
 use super::{Index, IndexError, SegmentRow};
 use crate::record::retain::Rule;
 use campanile_proto::ids::{BootId, SegmentId};
 use campanile_proto::kind::{Chain, Kind};
-use campanile_proto::segment::{DamagedRecord, PREFIX_BYTES, RecordPrefix};
+use campanile_proto::segment::{DamagedRecord, PREFIX_BYTES, ReadError, RecordPrefix};
 use campanile_proto::time::MonoTime;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::{HashMap, HashSet};
@@ -176,7 +176,7 @@ enum Outcome {
 }
 
 /// Reads one file and repairs its tail; none when it was set aside.
-fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, Outcome)>, WalkError> {
+fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, Outcome)>, ReadError> {
     let mut walk = match walk::walk(path, Depth::Skim) {
         Err(error) if error.kind() == Kind::Invalid => return set_aside(path, media_dir, error),
         other => other?,
@@ -214,8 +214,8 @@ fn inspect(path: &Path, media_dir: &Path, run: ThisRun) -> Result<Option<(Walk, 
 
 /// Reads a suspect file from the disk and as a whole. A failed flush leaves in memory what the disk does not hold
 /// (fsync(2), NOTES): the kernel is told to forget it first. The file is left as it is, whatever is found.
-fn read_back(path: &Path) -> Result<Option<(Walk, Outcome)>, WalkError> {
-    let read = |source| WalkError::Read { path: path.to_owned(), source };
+fn read_back(path: &Path) -> Result<Option<(Walk, Outcome)>, ReadError> {
+    let read = |source| ReadError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;
     // Pages that still wait to be written are not forgotten; a failure here shows in what is read.
     let _ = file.sync_data();
@@ -265,25 +265,25 @@ fn written_bytes(file: &File, from: u64, length: u64) -> u64 {
     from
 }
 
-fn truncate(path: &Path, length: u64) -> Result<(), WalkError> {
+fn truncate(path: &Path, length: u64) -> Result<(), ReadError> {
     let cut = || {
         let file = OpenOptions::new().write(true).open(path)?;
         file.set_len(length)?;
         file.sync_all()
     };
-    cut().map_err(|source| WalkError::Read { path: path.to_owned(), source })
+    cut().map_err(|source| ReadError::Read { path: path.to_owned(), source })
 }
 
 /// What a killed process wrote may be in memory only, and the index is to say of it that it is there for good: after a
 /// power cut nobody would look again.
-fn bring_to_disk(path: &Path) -> Result<(), WalkError> {
+fn bring_to_disk(path: &Path) -> Result<(), ReadError> {
     let synced = File::open(path).and_then(|file| file.sync_data());
-    synced.map_err(|source| WalkError::Read { path: path.to_owned(), source })
+    synced.map_err(|source| ReadError::Read { path: path.to_owned(), source })
 }
 
 /// Moves what is no segment out of the way; a file without a whole first record may be one that is being begun.
-fn set_aside(path: &Path, media_dir: &Path, reason: WalkError) -> Result<Option<(Walk, Outcome)>, WalkError> {
-    let read = |source| WalkError::Read { path: path.to_owned(), source };
+fn set_aside(path: &Path, media_dir: &Path, reason: ReadError) -> Result<Option<(Walk, Outcome)>, ReadError> {
+    let read = |source| ReadError::Read { path: path.to_owned(), source };
     let age = std::fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(read)?.elapsed();
     if age.is_ok_and(|age| age.as_secs() < 60) && is_beginning(path) {
         return Err(reason);

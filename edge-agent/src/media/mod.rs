@@ -10,7 +10,9 @@ pub mod depay;
 pub mod gst;
 pub mod outlet;
 pub mod parameters;
+pub mod rtcp;
 pub mod rtp;
+pub mod rtsp;
 pub mod stamp;
 
 use self::budget::Budget;
@@ -28,7 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 /// RTP video clock and stored timescale (RFC 6184 section 8.2.1, RFC 7798 section 7.1).
 pub const TICKS_PER_SECOND: i64 = 90_000;
 
-/// Units that wait for the recorder: 8 s of 32 Mbit/s.
+/// Units waiting for the recorder: 5 s of 25 pictures a second.
+const QUEUE_UNITS: usize = 128;
+/// Of them in bytes: 8 s of 32 Mbit/s.
 pub const MAX_WAITING_BYTES: usize = 32 << 20;
 /// A camera that is there answers a TEARDOWN at once.
 const CLOSING: Duration = Duration::from_secs(1);

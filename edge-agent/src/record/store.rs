@@ -1,9 +1,9 @@
 //! Where segments lie: `<media>/<camera id>/<stream>/<yyyymmddThh, UTC as believed>/<segment id>.seg`.
 
 use super::home::Home;
-use super::segment::{Entry, SegmentError, SegmentReader};
+use super::segment::SegmentError;
 use campanile_proto::ids::{CameraId, SegmentId};
-use campanile_proto::segment::Link;
+use campanile_proto::segment::{Entry, Head, Link, SegmentReader};
 use campanile_proto::types::v1::{Instant, RecordKind, Stream};
 use std::path::{Path, PathBuf};
 
@@ -54,11 +54,11 @@ impl Store {
         let mut hours = sorted(&self.folder(camera, stream));
         while let Some(hour) = hours.pop() {
             let files = sorted(&hour).into_iter().filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
-            let mut readers: Vec<SegmentReader> = files.filter_map(|path| SegmentReader::open(&path).ok()).collect();
-            readers.sort_by_key(|reader| reader.header().opened.as_ref().map(|at| (at.utc_us, at.mono_us)));
-            while let Some(mut reader) = readers.pop() {
-                let Ok(segment) = SegmentId::try_from(&reader.header().segment_id) else { continue };
-                if let Some((link, end)) = last_link(&mut reader) {
+            let mut heads: Vec<_> = files.filter_map(|path| head(&path)).collect();
+            heads.sort_by_key(|(_, head)| head.header.opened.as_ref().map(|at| (at.utc_us, at.mono_us)));
+            while let Some((reader, head)) = heads.pop() {
+                let Ok(segment) = SegmentId::try_from(&head.header.segment_id) else { continue };
+                if let Some((link, end)) = last_link(&reader, head.body_offset) {
                     return Some(Newest { segment, link, end });
                 }
             }
@@ -67,16 +67,19 @@ impl Store {
     }
 }
 
+fn head(path: &Path) -> Option<(SegmentReader, Head)> {
+    let reader = SegmentReader::open(path).ok()?;
+    let head = reader.head().ok()?;
+    Some((reader, head))
+}
+
 /// The link of the last whole record. Links lie apart from payloads: only the last record is read, because recording
 /// waits for this and a segment takes up to a gigabyte.
-fn last_link(reader: &mut SegmentReader) -> Option<(Link, Option<Instant>)> {
-    let mut ends = Vec::new();
-    while let Ok(Some(entry)) = reader.next_entry() {
-        ends.push(entry);
-    }
-    let last = ends.iter().rev().take(2).find(|entry| reader.record(entry.offset).is_ok())?;
-    let records = ends.iter().rev().filter(|entry| matches!(entry.kind, RecordKind::Fragment | RecordKind::Index));
-    let end = records.filter_map(Entry::record_header).find_map(|header| {
+fn last_link(reader: &SegmentReader, body_offset: u64) -> Option<(Link, Option<Instant>)> {
+    let records: Vec<Entry> = reader.entries(body_offset).map_while(Result::ok).collect();
+    let last = records.iter().rev().take(2).find(|entry| reader.record(entry).is_ok())?;
+    let end = records.iter().rev().filter(|entry| entry.prefix.kind != RecordKind::Init).find_map(|entry| {
+        let header = entry.record_header()?;
         let lasts_us = i64::try_from(header.duration_90k.saturating_mul(100) / 9).ok()?;
         let at = header.arrival?;
         let (mono_us, utc_us) = (at.mono_us.saturating_add(lasts_us), at.utc_us.saturating_add(lasts_us));

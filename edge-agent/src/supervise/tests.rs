@@ -86,6 +86,7 @@ impl Stage {
             record_in_clear: true,
             signer: None,
             retention_days: 7,
+            wishes: watch::channel(Default::default()).1,
             gaps: Default::default(),
             off_since: None,
             full: Arc::default(),

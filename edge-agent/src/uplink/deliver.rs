@@ -2,7 +2,6 @@
 
 use super::spans::{self, Contents, Groups, Item};
 use crate::clock::Anchors;
-use crate::index::walk::{Reader, WalkError};
 use crate::index::{Index, IndexError, SegmentRow};
 use campanile_proto::edge::v1::deliver_down::Message as Down;
 use campanile_proto::edge::v1::deliver_up::Message as Up;
@@ -13,6 +12,7 @@ use campanile_proto::edge::v1::{
 };
 use campanile_proto::ids::{CameraId, RunId};
 use campanile_proto::kind::Chain;
+use campanile_proto::segment::{Entry, ReadError, SegmentReader};
 use campanile_proto::types::v1::Stream;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -40,7 +40,7 @@ enum Broken {
     #[error("the index cannot be read")]
     Index(#[from] IndexError),
     #[error("a segment cannot be read")]
-    Segment(#[from] WalkError),
+    Segment(#[from] ReadError),
     #[error("a part of this recording is damaged on the box's disk; what can be read was delivered")]
     Damaged,
     #[error("byte budget used up")]
@@ -256,7 +256,7 @@ impl Feed<'_> {
     async fn chosen(
         &mut self,
         rows: &[SegmentRow],
-        inits: &[Option<crate::index::walk::Entry>],
+        inits: &[Option<Entry>],
         chosen: Vec<(usize, Item)>,
         sent: &mut Sent,
     ) -> Result<(), Broken> {
@@ -325,7 +325,7 @@ impl Feed<'_> {
         }
     }
 
-    async fn segment(&mut self, row: &SegmentRow, init: Option<&crate::index::walk::Entry>) -> Result<(), Broken> {
+    async fn segment(&mut self, row: &SegmentRow, init: Option<&Entry>) -> Result<(), Broken> {
         let segment = DeliverSegment { header: row.header.clone(), wrapped_key: row.wrapped_key.clone() };
         self.send(Up::Segment(segment)).await?;
         let Some(init) = init else { return Ok(()) };
@@ -350,7 +350,7 @@ impl Feed<'_> {
     }
 
     /// Empty when only headers are wanted, else read, checked, counted and paid for.
-    async fn payload(&mut self, row: &SegmentRow, entry: &crate::index::walk::Entry) -> Result<bytes::Bytes, Broken> {
+    async fn payload(&mut self, row: &SegmentRow, entry: &Entry) -> Result<bytes::Bytes, Broken> {
         if self.fetch.headers_only {
             return Ok(bytes::Bytes::new());
         }
@@ -362,7 +362,7 @@ impl Feed<'_> {
         self.credit.take(size).await;
         self.sent_bytes += size as u64;
         let (path, entry) = (row.path.clone(), entry.clone());
-        let record = blocking(move || Reader::open(&path)?.record(&entry)).await?;
+        let record = blocking(move || SegmentReader::open(&path)?.record(&entry)).await?;
         Ok(record.payload)
     }
 
@@ -378,7 +378,7 @@ struct Sent {
     unreadable: Option<usize>,
 }
 
-async fn read(row: &SegmentRow, anchors: &Anchors, offset: u64) -> Result<Contents, WalkError> {
+async fn read(row: &SegmentRow, anchors: &Anchors, offset: u64) -> Result<Contents, ReadError> {
     let (row, anchors) = (row.clone(), anchors.clone());
     blocking(move || spans::read_on(&row, &anchors, offset)).await
 }

@@ -11,9 +11,10 @@ use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::{
     Ack, Applied, Desired, EdgeMessage, FetchRefused, HubMessage, HubTime, SequenceRange, SignedKeys,
 };
-use campanile_proto::ids::Epoch;
+use campanile_proto::ids::{CameraId, Epoch};
 use campanile_proto::kind::Chain;
 use campanile_proto::time::{MonoTime, WallTime};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
 use tonic::Streaming;
@@ -177,7 +178,12 @@ impl Obey<'_> {
             if unread > 0 {
                 problems.push(format!("{unread} pins cannot be read"));
             }
-            let mut wishes = Wishes { pins, ..self.uplink.wishes.borrow().clone() };
+            let masked: BTreeSet<CameraId> =
+                desired.masked_camera_ids.iter().filter_map(|id| CameraId::try_from(id).ok()).collect();
+            if masked.len() < desired.masked_camera_ids.len() {
+                problems.push("some of masked_camera_ids are none, or named twice".to_owned());
+            }
+            let mut wishes = Wishes { pins, masked, ..self.uplink.wishes.borrow().clone() };
             if (1..=7).contains(&desired.retention_days) {
                 (wishes.generation, wishes.retention_days) = (generation, desired.retention_days);
             } else {

@@ -3,13 +3,13 @@
 use super::UplinkError;
 use super::outbox::Window;
 use super::session::gone;
-use crate::index::walk::{self, WalkError};
 use crate::index::{Content, Index, Waiting};
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::report::Body;
 use campanile_proto::edge::v1::{EdgeMessage, Report, SealedRecord};
 use campanile_proto::ids::Epoch;
 use campanile_proto::kind::{Chain, Kind};
+use campanile_proto::segment::{ReadError, Record, SegmentReader};
 use prost::Message;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ impl Reports<'_> {
 }
 
 /// The body of a report; a record is read from its segment's file. None: it is gone.
-async fn body(content: Content) -> Result<Option<Body>, WalkError> {
+async fn body(content: Content) -> Result<Option<Body>, ReadError> {
     match content {
         Content::Gone => Ok(None),
         Content::Body(body) => Ok(Some(body)),
@@ -105,8 +105,8 @@ async fn body(content: Content) -> Result<Option<Body>, WalkError> {
     }
 }
 
-async fn read_record(path: PathBuf, offset: u64) -> Result<campanile_proto::segment::Record, WalkError> {
-    match tokio::task::spawn_blocking(move || walk::record_at(&path, offset)).await {
+async fn read_record(path: PathBuf, offset: u64) -> Result<Record, ReadError> {
+    match tokio::task::spawn_blocking(move || SegmentReader::open(&path)?.record_at(offset)).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

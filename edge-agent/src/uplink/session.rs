@@ -15,9 +15,10 @@ use campanile_proto::edge::v1::edge_client::EdgeClient;
 use campanile_proto::edge::v1::edge_message::Message as Up;
 use campanile_proto::edge::v1::hub_message::Message as Down;
 use campanile_proto::edge::v1::{EdgeMessage, Hello, HubMessage, SequenceRange, Welcome};
-use campanile_proto::ids::Epoch;
+use campanile_proto::ids::{CameraId, Epoch};
 use campanile_proto::kind::{Chain, Kind};
 use campanile_proto::time::{Clock, MonoTime};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -47,6 +48,8 @@ pub struct Wishes {
     pub retention_days: u32,
     /// What holds cover and the hub has not copied yet.
     pub pins: Vec<Pin>,
+    /// Cameras that record nothing for now.
+    pub masked: BTreeSet<CameraId>,
 }
 
 /// The uplink's parts; `run` is its life.
@@ -232,17 +235,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes_of_an_earlier_version_are_read_and_pins_survive_a_restart() {
+    fn wishes_of_an_earlier_version_are_read_and_pins_and_masks_survive_a_restart() {
         let earlier: Wishes = serde_json::from_str(r#"{"generation":3,"retention_days":5}"#).unwrap();
-        assert_eq!(earlier, Wishes { generation: 3, retention_days: 5, pins: Vec::new() });
+        assert_eq!(earlier, Wishes { generation: 3, retention_days: 5, ..Wishes::default() });
         let pin = Pin {
             hold: campanile_proto::ids::HoldId::from_u128(1),
-            camera: campanile_proto::ids::CameraId::from_u128(2),
+            camera: CameraId::from_u128(2),
             from: campanile_proto::time::WallTime(5),
             to: campanile_proto::time::WallTime(9),
             until: campanile_proto::time::WallTime(100),
         };
-        let pinned = Wishes { pins: vec![pin], ..earlier };
+        let masked = [CameraId::from_u128(3)].into();
+        let pinned = Wishes { pins: vec![pin], masked, ..earlier };
         let read: Wishes = serde_json::from_slice(&serde_json::to_vec(&pinned).unwrap()).unwrap();
         assert_eq!(read, pinned);
     }

@@ -2,10 +2,9 @@
 
 use crate::clock::Anchors;
 use crate::index::SegmentRow;
-use crate::index::walk::{Entry, Reader, WalkError};
 use campanile_proto::edge::v1::{FragmentRange, TimeSpan};
 use campanile_proto::ids::RunId;
-use campanile_proto::segment::DamagedRecord;
+use campanile_proto::segment::{DamagedRecord, Entry, ReadError, SegmentReader};
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{RecordHeader, RecordKind, SegmentHeader};
 use prost::Message;
@@ -34,14 +33,14 @@ pub struct Contents {
 }
 
 /// Reads a file's headers from `offset` on, as far as they are whole.
-pub fn read_on(row: &SegmentRow, anchors: &Anchors, offset: u64) -> Result<Contents, WalkError> {
-    let reader = Reader::open(&row.path)?;
-    let mut contents = Contents { next_offset: offset.max(Reader::first_offset()), ..Contents::default() };
+pub fn read_on(row: &SegmentRow, anchors: &Anchors, offset: u64) -> Result<Contents, ReadError> {
+    let reader = SegmentReader::open(&row.path)?;
+    let mut contents = Contents { next_offset: offset.max(SegmentReader::first_offset()), ..Contents::default() };
     while !contents.footer {
         let entry = match reader.entry(contents.next_offset) {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
-            Err(WalkError::Damaged { source, .. }) => {
+            Err(ReadError::Damaged { source, .. }) => {
                 contents.damaged = row.closed || !matches!(source, DamagedRecord::Torn { .. });
                 break;
             }

@@ -176,6 +176,7 @@ async fn keys_wishes_and_time_are_taken_only_from_the_organisation() {
                 to_us: 9,
                 until_us: 100,
             }],
+            masked_camera_ids: vec![CameraId::from_u128(3).into(), vec![1, 2].into()],
         }),
     ] {
         hub.say(message).await;
@@ -193,11 +194,12 @@ async fn keys_wishes_and_time_are_taken_only_from_the_organisation() {
             (applied.len() == 2).then_some(applied)
         })
         .await;
-    assert_eq!(problems, [0, 1]);
+    assert_eq!(problems, [0, 2]);
     assert_eq!(edge.keys.borrow().as_ref().unwrap().generation, 5);
     let wishes = edge.wishes.borrow().clone();
     assert_eq!((wishes.generation, wishes.retention_days), (3, 2));
     assert_eq!(wishes.pins.iter().map(|pin| pin.camera).collect::<Vec<_>>(), [CameraId::from_u128(2)]);
+    assert_eq!(wishes.masked, [CameraId::from_u128(3)].into());
     until_empty(&edge.index).await;
     let anchors = edge.index.anchors().await.unwrap();
     assert_eq!((anchors.len(), anchors[0].utc_us), (1, NOON));

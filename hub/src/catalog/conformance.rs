@@ -1,7 +1,7 @@
 //! What every catalogue does, one function a behaviour, over `dyn Catalog`. A second back end adds one
 //! `Bench` and runs the same list.
 
-use super::{Catalog, Derived, EdgeRow, EdgeStanding, NewToken, Redeemed, TokenRefused, open};
+use super::{Catalog, Derived, EdgeRow, EdgeStanding, Mask, NewToken, Redeemed, TokenRefused, open};
 use crate::fleet::Identity;
 use crate::media::RingKeeper;
 use bytes::Bytes;
@@ -335,6 +335,21 @@ async fn a_camera_that_a_person_moved_is_the_other_boxs_with_what_was_sealed_bef
     assert_eq!(bench.catalog.cameras().await.unwrap()[0].name, "new");
     assert!(bench.catalog.move_camera(CAMERA, EDGE).await.unwrap());
     assert_eq!(bench.reopened().catalog.former_owners(CAMERA), [OTHER]);
+}
+
+#[tokio::test]
+async fn a_mask_stays_by_its_first_act_until_it_is_taken_back() {
+    let bench = Bench::new();
+    let mask = |camera, act: &str| Mask { camera, since: WallTime(7), act: act.into(), author: "Rossi".into() };
+    assert!(!bench.catalog.mask(mask(CAMERA, "12/2026")).await.unwrap(), "no such camera");
+    bench.catalog.ingest(EDGE, vec![report(1, 3, 1, camera("Piazza"))]).await.unwrap();
+    assert!(bench.catalog.mask(mask(CAMERA, "12/2026")).await.unwrap());
+    assert!(bench.catalog.mask(mask(CAMERA, "13/2026")).await.unwrap());
+    let bench = bench.reopened();
+    assert_eq!(bench.catalog.masks().await.unwrap(), [mask(CAMERA, "12/2026")]);
+    assert!(bench.catalog.unmask(CAMERA).await.unwrap());
+    assert!(!bench.catalog.unmask(CAMERA).await.unwrap());
+    assert_eq!(bench.catalog.masks().await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub(crate) mod conformance;
 mod derived;
 mod held;
 mod ingest;
+mod masks;
 mod motion;
 mod object;
 mod open;
@@ -31,7 +32,7 @@ pub use open::open;
 pub(crate) use owner::Owner;
 pub use ranges::Ranges;
 pub use rows::{
-    Camera, EdgeRow, EdgeStanding, EventRow, GapRow, MotionRow, NewToken, Redeemed, SegmentRow, TokenRefused,
+    Camera, EdgeRow, EdgeStanding, EventRow, GapRow, Mask, MotionRow, NewToken, Redeemed, SegmentRow, TokenRefused,
 };
 pub(crate) use sqlite::open_database;
 
@@ -65,6 +66,12 @@ pub trait Catalog: Send + Sync {
     fn former_owners(&self, camera: CameraId) -> Vec<EdgeId>;
     /// Gives a camera to another box. False: no such camera.
     fn move_camera(&self, camera: CameraId, to: EdgeId) -> Answer<'_, bool>;
+    /// Cameras of which nothing is recorded for now.
+    fn masks(&self) -> Answer<'_, Vec<Mask>>;
+    /// False: no such camera. One that is masked already stays so by its first act.
+    fn mask(&self, mask: Mask) -> Answer<'_, bool>;
+    /// False: it is not masked.
+    fn unmask(&self, camera: CameraId) -> Answer<'_, bool>;
     /// Segments that overlap `from`..`to`, oldest first.
     fn segments(&self, camera: CameraId, stream: Stream, from: WallTime, to: WallTime) -> Answer<'_, Vec<SegmentRow>>;
     fn gaps(&self, camera: CameraId, from: WallTime, to: WallTime) -> Answer<'_, Vec<GapRow>>;

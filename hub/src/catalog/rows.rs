@@ -93,6 +93,16 @@ pub struct MotionRow {
     pub looked: CellSet,
 }
 
+/// A camera of which nothing is recorded for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    pub camera: CameraId,
+    pub since: WallTime,
+    /// Of the authority or the town that says so.
+    pub act: String,
+    pub author: String,
+}
+
 /// A one-time token, as the hub keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {

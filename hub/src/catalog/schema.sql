@@ -87,6 +87,16 @@ CREATE TABLE camera_former_owner (
     PRIMARY KEY (organisation, camera, edge)
 ) WITHOUT ROWID;
 
+-- Cameras of which nothing is recorded for now, by which act, and who said so.
+CREATE TABLE mask (
+    organisation BLOB NOT NULL,
+    camera       BLOB NOT NULL,
+    since_us     INTEGER NOT NULL,
+    act          TEXT NOT NULL,
+    author       TEXT NOT NULL,
+    PRIMARY KEY (organisation, camera)
+) WITHOUT ROWID;
+
 -- Newest state of each reported object that is not sealed; `state` is the message as reported, what is
 -- searched by stands beside it. `kind`: 1 camera, 2 segment, 3 gap, 4 health, 5 anchor.
 -- Of one epoch the highest revision stays; another epoch is a rebuilt box, whose word is newer.

@@ -3,8 +3,8 @@
 use super::held::HeldCache;
 use super::ingest::{self, Sealed};
 use super::owner::Owner;
-use super::{Anchors, Answer, Camera, Catalog, CatalogError, Derived, EdgeRow, EdgeStanding, GapRow, Held, NewToken};
-use super::{Redeemed, SegmentRow, reading, registry, upgrade};
+use super::{Anchors, Answer, Camera, Catalog, CatalogError, Derived, EdgeRow, EdgeStanding, GapRow, Held, Mask};
+use super::{NewToken, Redeemed, SegmentRow, masks, reading, registry, upgrade};
 use campanile_proto::edge::v1::{Ack, EdgeHealth, Report, report::Body};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, Incarnation, OrganisationId};
 use campanile_proto::time::WallTime;
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Version in the database's `user_version`.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 
 pub(super) struct SqliteCatalog {
     state: Owner<State>,
@@ -262,6 +262,18 @@ impl Catalog for SqliteCatalog {
             }
             Ok(moved.is_some())
         })
+    }
+
+    fn masks(&self) -> Answer<'_, Vec<Mask>> {
+        self.call(|state| masks::all(&state.db, state.organisation.as_bytes()))
+    }
+
+    fn mask(&self, mask: Mask) -> Answer<'_, bool> {
+        self.call(move |state| masks::put(&state.db, state.organisation.as_bytes(), &mask))
+    }
+
+    fn unmask(&self, camera: CameraId) -> Answer<'_, bool> {
+        self.call(move |state| masks::remove(&state.db, state.organisation.as_bytes(), camera))
     }
 
     fn segments(&self, camera: CameraId, stream: Stream, from: WallTime, to: WallTime) -> Answer<'_, Vec<SegmentRow>> {

@@ -3,14 +3,24 @@
 use rusqlite::Transaction;
 
 /// From version `n + 1` to the next: what stands in schema.sql now, as a change.
-const STEPS: &[&str] = &["ALTER TABLE token ADD COLUMN key_hash BLOB;
+const STEPS: &[&str] = &[
+    "ALTER TABLE token ADD COLUMN key_hash BLOB;
     CREATE TABLE camera_former_owner (
         organisation BLOB NOT NULL,
         camera       BLOB NOT NULL,
         edge         BLOB NOT NULL,
         PRIMARY KEY (organisation, camera, edge)
     ) WITHOUT ROWID;
-    CREATE INDEX object_by_end ON object (organisation, kind, end_us) WHERE end_us IS NOT NULL;"];
+    CREATE INDEX object_by_end ON object (organisation, kind, end_us) WHERE end_us IS NOT NULL;",
+    "CREATE TABLE mask (
+        organisation BLOB NOT NULL,
+        camera       BLOB NOT NULL,
+        since_us     INTEGER NOT NULL,
+        act          TEXT NOT NULL,
+        author       TEXT NOT NULL,
+        PRIMARY KEY (organisation, camera)
+    ) WITHOUT ROWID;",
+];
 
 /// Takes the catalogue from `found` on; whoever calls commits.
 pub(super) fn catalogue(db: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {

@@ -62,6 +62,7 @@ const CAUSES = {
   disk_error: "guasto del disco dell’apparato",
   edge_off: "apparato spento",
   no_sealing_keys: "l’apparato non aveva chiavi per sigillare",
+  masked: "telecamera oscurata per atto del Comune",
   connecting: "collegamento alla telecamera in corso",
   deleted: "registrazione cancellata secondo le regole di conservazione",
   not_reported: "l’apparato non ha ancora comunicato il motivo",

@@ -43,6 +43,7 @@ impl Cause {
                 DiskError => "the disk of the box failed",
                 EdgeOff => "the box was off",
                 NoSealingKeys => "the box had no keys to seal footage with",
+                Masked => "the town had masked the camera",
                 Connecting => "the box was connecting to the camera",
                 Recording | Unspecified => "the box named no cause",
             },

@@ -188,8 +188,12 @@ impl Fleet {
     /// What the hub wants of a box; the generation grows with every change of keys or retention.
     pub(super) fn desired(&self, edge: EdgeId) -> HubMessage {
         let generation = u64::from(self.0.keeper.generation());
-        let pins = self.0.pins.borrow().iter().filter(|pin| self.has_footage_of(edge, pin)).cloned().collect();
-        message(hub_message::Message::Desired(Desired { generation, retention_days: self.0.retention_days, pins }))
+        let wanted = self.0.wanted.borrow().clone();
+        let pins = wanted.pins.iter().filter(|pin| self.has_footage_of(edge, pin)).cloned().collect();
+        let its = |camera: &CameraId| self.0.catalog.owner(*camera) == Some(edge);
+        let masked_camera_ids = wanted.masked.into_iter().filter(its).map(Into::into).collect();
+        let retention_days = self.0.retention_days;
+        message(hub_message::Message::Desired(Desired { generation, retention_days, pins, masked_camera_ids }))
     }
 
     /// Whether the pinned camera is the box's, or was.

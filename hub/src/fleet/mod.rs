@@ -30,7 +30,7 @@ use campanile_proto::edge::v1::Pin;
 use campanile_proto::ids::{CameraId, EdgeId};
 use campanile_proto::kind::Kind;
 use campanile_proto::time::Clock;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
@@ -58,10 +58,19 @@ struct Inner {
     fetches: fetch::Fetches,
     /// Generation of the sealing keys; sessions deliver them when it changes.
     keys: watch::Sender<u32>,
-    /// Everything that boxes must not delete; sessions deliver what is theirs when it changes.
-    pins: watch::Sender<Arc<Vec<Pin>>>,
+    /// Sessions deliver what is theirs of it when it changes.
+    wanted: watch::Sender<Wanted>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// What boxes are told beside keys and time, for all of them.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// What must not be deleted.
+    pins: Arc<Vec<Pin>>,
+    /// Cameras of which nothing is recorded.
+    masked: BTreeSet<CameraId>,
 }
 
 /// What a fleet is made of.
@@ -89,6 +98,8 @@ pub enum FleetError {
     UnknownEdge(EdgeId),
     #[error("no camera {0} is known")]
     UnknownCamera(CameraId),
+    #[error("camera {0} is not masked")]
+    NotMasked(CameraId),
     #[error("box {0} is revoked or quarantined")]
     NotGood(EdgeId),
     #[error("box {0} is not quarantined")]
@@ -103,7 +114,7 @@ impl FleetError {
             Self::Catalog(error) => error.kind(),
             Self::Keys(error) => error.kind(),
             Self::UnknownEdge(_) | Self::UnknownCamera(_) => Kind::NotFound,
-            Self::NotQuarantined(_) | Self::NotGood(_) => Kind::Conflict,
+            Self::NotQuarantined(_) | Self::NotGood(_) | Self::NotMasked(_) => Kind::Conflict,
             Self::Revocations(_) | Self::NoRandom => Kind::Internal,
         }
     }
@@ -116,6 +127,8 @@ impl Fleet {
         let rows = parts.catalog.edges().await.map_err(FleetError::Catalog)?;
         let registry = rows.into_iter().map(|row| (row.id, row)).collect();
         let keys = watch::Sender::new(parts.keeper.generation());
+        let masks = parts.catalog.masks().await.map_err(FleetError::Catalog)?;
+        let masked = masks.into_iter().map(|mask| mask.camera).collect();
         let fleet = Self(Arc::new(Inner {
             identity: parts.identity,
             authority: parts.authority,
@@ -130,7 +143,7 @@ impl Fleet {
             sessions: sessions::Sessions::default(),
             fetches: fetch::Fetches::default(),
             keys,
-            pins: watch::Sender::default(),
+            wanted: watch::Sender::new(Wanted { masked, ..Wanted::default() }),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }));
@@ -154,10 +167,10 @@ impl Fleet {
 
     /// What boxes must not delete from now on, all of it; every session is told.
     pub fn pin(&self, pins: Vec<Pin>) {
-        self.0.pins.send_if_modified(|known| {
-            let changes = **known != pins;
+        self.0.wanted.send_if_modified(|wanted| {
+            let changes = *wanted.pins != pins;
             if changes {
-                *known = Arc::new(pins);
+                wanted.pins = Arc::new(pins);
             }
             changes
         });

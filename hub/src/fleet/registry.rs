@@ -1,7 +1,7 @@
 //! Who belongs to the fleet, and whether they are listened to.
 
 use super::{Fleet, FleetError};
-use crate::catalog::{EdgeRow, EdgeStanding};
+use crate::catalog::{EdgeRow, EdgeStanding, Mask};
 use campanile_proto::ids::{CameraId, EdgeId};
 use std::sync::PoisonError;
 
@@ -95,7 +95,30 @@ impl Fleet {
             return Err(FleetError::NotGood(to));
         }
         let moved = self.0.catalog.move_camera(camera, to).await.map_err(FleetError::Catalog)?;
-        if moved { Ok(()) } else { Err(FleetError::UnknownCamera(camera)) }
+        if !moved {
+            return Err(FleetError::UnknownCamera(camera));
+        }
+        // A masked one is masked there as well, and both boxes are told whose it is.
+        self.0.wanted.send_modify(|_| {});
+        Ok(())
+    }
+
+    /// Nothing is recorded of a camera until it is unmasked; its box is told, now or when it connects.
+    pub async fn mask(&self, mask: Mask) -> Result<(), FleetError> {
+        let camera = mask.camera;
+        if !self.0.catalog.mask(mask).await.map_err(FleetError::Catalog)? {
+            return Err(FleetError::UnknownCamera(camera));
+        }
+        self.0.wanted.send_if_modified(|wanted| wanted.masked.insert(camera));
+        Ok(())
+    }
+
+    pub async fn unmask(&self, camera: CameraId) -> Result<(), FleetError> {
+        if !self.0.catalog.unmask(camera).await.map_err(FleetError::Catalog)? {
+            return Err(FleetError::NotMasked(camera));
+        }
+        self.0.wanted.send_if_modified(|wanted| wanted.masked.remove(&camera));
+        Ok(())
     }
 
     /// Ends a quarantine, once a person took the other box away.

@@ -1,8 +1,8 @@
 //! One session: reports in, acknowledgements and wishes out.
 
-use super::Fleet;
 use super::hello::{Opening, Rejected};
 use super::sessions::Live;
+use super::{Fleet, Wanted};
 use crate::media::Keeper;
 use campanile_proto::edge::v1::{
     CameraCondition, EdgeMessage, Goodbye, HubMessage, HubTime, Report, edge_message, hub_message,
@@ -64,7 +64,7 @@ struct Talk {
     opening: Opening,
     asked: Instant,
     /// Since before the box was greeted.
-    pins: watch::Receiver<Arc<Vec<campanile_proto::edge::v1::Pin>>>,
+    wanted: watch::Receiver<Wanted>,
 }
 
 type Inbound<E> = Pin<Box<dyn Stream<Item = Result<EdgeMessage, E>> + Send>>;
@@ -82,7 +82,7 @@ impl Fleet {
     }
 
     async fn session<E: std::fmt::Display>(self, edge: EdgeId, mut inbound: Inbound<E>, out: mpsc::Sender<HubMessage>) {
-        let pins = self.0.pins.subscribe();
+        let wanted = self.0.wanted.subscribe();
         let opened = tokio::select! {
             () = self.0.stop.cancelled() => Err(Rejected::Stopping),
             opened = self.open_session(edge, &mut inbound, &out) => opened,
@@ -96,7 +96,7 @@ impl Fleet {
             }
         };
         info!(%edge, software = live.software, replay = opening.replay, "session open");
-        let talk = Talk { fleet: self.clone(), live: live.clone(), opening, asked: Instant::now(), pins };
+        let talk = Talk { fleet: self.clone(), live: live.clone(), opening, asked: Instant::now(), wanted };
         let reason = talk.run(inbound).await;
         self.0.sessions.leave(&live);
         info!(%edge, reason, "session ended");
@@ -134,7 +134,7 @@ impl Talk {
                     None => ControlFlow::Continue(()),
                 },
                 Ok(()) = keys.changed() => self.deliver_keys().await,
-                Ok(()) = self.pins.changed() => self.say(self.fleet.desired(self.live.edge)).await,
+                Ok(()) = self.wanted.changed() => self.say(self.fleet.desired(self.live.edge)).await,
                 heard = inbound.next() => match heard {
                     None => return "the box ended it".to_owned(),
                     Some(Err(error)) => return format!("the connection broke: {error}"),

@@ -7,7 +7,7 @@
 mod alarm;
 pub mod axis;
 mod cache;
-pub(crate) mod codecs;
+pub mod codecs;
 pub(crate) mod groups;
 mod held_keys;
 pub mod hls;

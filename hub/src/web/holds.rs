@@ -20,8 +20,6 @@ use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const MAX_TEXT_CHARACTERS: usize = 200;
-
 pub(super) fn add(routes: Routes) -> Routes {
     let read_id = |_: &Web, _: &mut Request, raw: &Raw| raw.name::<HoldId>("id");
     routes
@@ -109,20 +107,14 @@ struct ReleaseForm {
 
 fn read_release(_: &Web, asked: &mut Request, raw: &Raw) -> Result<(HoldId, ReleaseForm), Problem> {
     let (id, form) = (raw.name::<HoldId>("id")?, raw.json::<ReleaseForm>()?);
-    for (field, text) in [("by", &form.by), ("reason", &form.reason)] {
-        let length = text.trim().chars().count();
-        if !(1..=MAX_TEXT_CHARACTERS).contains(&length) || text.chars().any(char::is_control) {
-            return Err(Problem::field(field, format!("write 1 to {MAX_TEXT_CHARACTERS} characters")));
-        }
-    }
+    let form = ReleaseForm { by: input::line("by", &form.by)?, reason: input::line("reason", &form.reason)? };
     asked.hold = Some(id);
     Ok((id, form))
 }
 
 async fn release(call: Call<(HoldId, ReleaseForm)>) -> Result<Response, Problem> {
     let Call { web, pass, input: (id, form), .. } = call;
-    let (by, why) = (form.by.trim().to_owned(), form.reason.trim().to_owned());
-    web.hub.holds.release(id, by, why).await.map_err(failed("release a hold"))?;
+    web.hub.holds.release(id, form.by, form.reason).await.map_err(failed("release a hold"))?;
     pass.close(1, 0).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 
 const MAX_REGION_POINTS: usize = 64;
+const MAX_LINE_CHARACTERS: usize = 200;
 const MAX_TIME_BYTES: usize = 64;
 
 /// A request before anything was believed of it.
@@ -84,6 +85,15 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|e| Problem::field(field, format!("{e}")))
+}
+
+/// A line a person wrote, trimmed.
+pub(super) fn line(field: &'static str, text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    if !(1..=MAX_LINE_CHARACTERS).contains(&text.chars().count()) || text.chars().any(char::is_control) {
+        return Err(Problem::field(field, format!("write 1 to {MAX_LINE_CHARACTERS} characters")));
+    }
+    Ok(text.to_owned())
 }
 
 /// RFC 3339 with an offset.

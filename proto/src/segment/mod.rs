@@ -13,10 +13,12 @@
 //! `previous_link`, or 32 zero bytes.
 
 mod inspect;
+mod reader;
 mod record;
 mod seal;
 
 pub use inspect::{Ending, InspectError, Inspected, inspect};
+pub use reader::{Entry, Head, ReadError, SegmentReader};
 pub use record::{
     DamagedRecord, LINK_BYTES, Link, MAGIC, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PREFIX_BYTES, Record, RecordPrefix,
     TRAILER_BYTES, first_link, next_link,

@@ -39,6 +39,7 @@ pub const NAMES: &[&str] = &[
     "hub_keys",
     "hub_desired",
     "hub_desired_pins",
+    "hub_desired_masks",
     "hub_time",
     "hub_goodbye",
     "deliver_open",
@@ -76,7 +77,11 @@ fn pinning() -> Desired {
         to_us: AT_US,
         until_us: AT_US + 86_400_000_000,
     };
-    Desired { generation: 5, retention_days: 7, pins: vec![pin] }
+    Desired { generation: 5, retention_days: 7, pins: vec![pin], masked_camera_ids: Vec::new() }
+}
+
+fn masking() -> Desired {
+    Desired { generation: 5, retention_days: 7, pins: Vec::new(), masked_camera_ids: vec![id(4), id(5)] }
 }
 
 pub fn to_hub() -> Vec<(&'static str, EdgeMessage)> {
@@ -239,6 +244,7 @@ pub fn from_hub() -> Vec<(&'static str, HubMessage)> {
             Desired(campanile_proto::edge::v1::Desired { generation: 5, retention_days: 7, ..Default::default() }),
         ),
         ("hub_desired_pins", Desired(pinning())),
+        ("hub_desired_masks", Desired(masking())),
         ("hub_time", Time(time)),
         ("hub_goodbye", Goodbye(campanile_proto::edge::v1::Goodbye { reason: "superseded".into() })),
     ];

@@ -4,6 +4,7 @@ use super::*;
 use crate::facts::{self, Fact};
 use crate::record::fixture;
 use crate::record::recorder::Writing;
+use campanile_proto::segment::SegmentReader;
 use campanile_proto::time::{Clock, SimClock, WallTime};
 use campanile_proto::types::v1::{Event, RecordKind, Thumbnail};
 use std::collections::BTreeSet;
@@ -41,7 +42,7 @@ impl Bench {
         let mut written = Vec::new();
         while let Ok(fact) = facts.try_recv() {
             let Fact::IndexRecord { path, offset, object, revision, .. } = fact else { continue };
-            let record = crate::index::walk::record_at(&path, offset).unwrap();
+            let record = SegmentReader::open(&path).and_then(|segment| segment.record_at(offset)).unwrap();
             assert_eq!(record.kind, RecordKind::Index);
             let header = campanile_proto::types::v1::RecordHeader::decode(record.header).unwrap();
             let hour = WallTime(header.arrival.unwrap().utc_us).hour();

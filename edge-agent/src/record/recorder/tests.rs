@@ -2,14 +2,15 @@
 
 use super::*;
 use crate::facts;
+use crate::index::walk::{Depth, head, walk};
 use crate::media::parameters::ParameterSets;
 use crate::media::{Codec, StreamFormat};
 use crate::record::fixture;
 use crate::record::fragment::{Fragment, Sample};
 use crate::record::home::Home;
-use crate::record::segment::SegmentReader;
 use crate::record::store::Store;
 use campanile_proto::ids::{CameraId, EdgeId, OrganisationId, RunId};
+use campanile_proto::segment::SegmentReader;
 use campanile_proto::time::{Clock, SimClock, WallTime};
 use campanile_proto::types::v1::RecordKind;
 use std::path::{Path, PathBuf};
@@ -139,8 +140,8 @@ async fn a_footer_says_when_the_last_picture_ended_and_the_next_start_goes_on_wi
     drop(recorder);
     assert!(writing.finish());
     let first = bench.segments().pop().unwrap();
-    let verified = SegmentReader::open(&first).unwrap().verify().unwrap();
-    assert_eq!(verified.footer.unwrap().closed.unwrap().mono_us, end, "not half a minute later");
+    let walked = walk(&first, Depth::Verify).unwrap();
+    assert_eq!((walked.footer, walked.end.mono_us), (true, end), "not half a minute later");
 
     let (recorder, mut outcomes, _writing) = bench.start(|_| {});
     let Some(Outcome::Begins { covered: Some(covered) }) = outcomes.recv().await else { panic!("there is footage") };
@@ -149,8 +150,7 @@ async fn a_footer_says_when_the_last_picture_ended_and_the_next_start_goes_on_wi
     bench.record(&recorder);
     next(&mut outcomes).await;
     let second = bench.segments().into_iter().find(|path| *path != first).unwrap();
-    let header = SegmentReader::open(&second).unwrap().header().clone();
-    assert_eq!(header.previous_link, verified.last_link.to_vec());
+    assert_eq!(head(&second).unwrap().header.previous_link, walked.link.to_vec());
 }
 
 #[tokio::test]
@@ -164,19 +164,20 @@ async fn the_first_write_does_not_wait_for_a_walk_through_the_last_segment() {
     drop(recorder);
     assert!(writing.finish());
     let path = bench.segments().pop().unwrap();
-    let whole = SegmentReader::open(&path).unwrap().verify().unwrap();
-    let mut reader = SegmentReader::open(&path).unwrap();
-    let first = std::iter::from_fn(|| reader.next_entry().unwrap()).find(|e| e.kind == RecordKind::Fragment).unwrap();
+    let whole = walk(&path, Depth::Verify).unwrap();
+    let reader = SegmentReader::open(&path).unwrap();
+    let mut entries = reader.entries(SegmentReader::first_offset()).map(Result::unwrap);
+    let first = entries.find(|entry| entry.prefix.kind == RecordKind::Fragment).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[first.offset as usize + 300] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    assert!(SegmentReader::open(&path).unwrap().verify().is_err(), "a walk would have met the damage");
+    assert!(walk(&path, Depth::Verify).unwrap().damage.is_some(), "a walk would have met the damage");
     let store = bench.store();
-    assert_eq!(store.newest(CAMERA, Stream::Main).unwrap().link, whole.last_link);
+    assert_eq!(store.newest(CAMERA, Stream::Main).unwrap().link, whole.link);
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    assert_ne!(store.newest(CAMERA, Stream::Main).unwrap().link, whole.last_link, "its own record is read");
+    assert_ne!(store.newest(CAMERA, Stream::Main).unwrap().link, whole.link, "its own record is read");
 }
 
 #[tokio::test]
@@ -209,6 +210,6 @@ async fn a_disk_that_is_away_fills_no_other_and_recording_goes_on_once_it_is_bac
     drop(recorder);
     assert!(writing.finish());
     let second = bench.segments().into_iter().find(|path| !first.contains(path)).unwrap();
-    let chained = SegmentReader::open(&second).unwrap().header().previous_segment_id.clone();
-    assert_eq!(SegmentReader::open(&first[0]).unwrap().header().segment_id, chained, "what came before was found");
+    let chained = head(&second).unwrap().header.previous_segment_id;
+    assert_eq!(head(&first[0]).unwrap().header.segment_id, chained, "what came before was found");
 }

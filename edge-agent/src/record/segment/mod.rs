@@ -1,15 +1,13 @@
 //! Segment files: written once from front to back, read also while they grow.
 
 mod disk;
-mod reader;
 mod writer;
 
 pub use disk::{Disk, OwnDisk, SegmentFile};
-pub use reader::{Entry, SegmentReader, Verified};
 pub use writer::{Appended, Closed, SegmentWriter};
 
 use campanile_proto::kind::Kind;
-use campanile_proto::segment::{DamagedRecord, SealError};
+use campanile_proto::segment::SealError;
 use std::path::PathBuf;
 
 /// Signs what a footer carries with the box's key (ECDSA P-256, ASN.1).
@@ -39,14 +37,8 @@ pub enum SegmentError {
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot bring the segment {path} to disk")]
     Sync { path: PathBuf, source: std::io::Error },
-    #[error("cannot read the segment {path}")]
-    Read { path: PathBuf, source: std::io::Error },
     #[error("cannot seal for the segment {path}")]
     Seal { path: PathBuf, source: SealError },
-    #[error("the segment {path} is damaged at byte {offset}")]
-    Damaged { path: PathBuf, offset: u64, source: DamagedRecord },
-    #[error("{path} is no segment: {reason}")]
-    NoSegment { path: PathBuf, reason: &'static str },
 }
 
 impl SegmentError {
@@ -60,7 +52,6 @@ impl SegmentError {
             {
                 Kind::Exhausted
             }
-            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
             _ => Kind::Internal,
         }
     }

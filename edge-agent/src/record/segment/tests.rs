@@ -1,10 +1,13 @@
 use super::*;
+use crate::index::walk::{Depth, walk};
 use bytes::Bytes;
-use campanile_proto::ids::{OrganisationId, RunId, SegmentId};
+use campanile_proto::ids::{CameraId, OrganisationId, RunId, SegmentId};
 use campanile_proto::segment::{
-    DamagedRecord, FORMAT, PrivateKey, SegmentKey, TRAILER_BYTES, footer_signature_input, key_pair,
+    DamagedRecord, Entry, FORMAT, PrivateKey, SegmentKey, SegmentReader, TRAILER_BYTES, footer_signature_input,
+    key_pair,
 };
-use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentHeader, Suite};
+use campanile_proto::types::v1::{Instant, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Stream, Suite};
+use prost::Message;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +16,8 @@ fn header(suite: Suite) -> SegmentHeader {
         format: FORMAT,
         segment_id: SegmentId::random().into(),
         organisation_id: OrganisationId::from_u128(1).into(),
+        camera_id: CameraId::random().into(),
+        stream: Stream::Main.into(),
         run_id: RunId::random().into(),
         suite: suite.into(),
         hour: 500_000,
@@ -38,15 +43,21 @@ fn write(path: &Path, suite: Suite) -> (SegmentWriter, PrivateKey) {
 }
 
 fn open_all(path: &Path, private: &PrivateKey) -> Vec<Vec<u8>> {
-    let mut reader = SegmentReader::open(path).unwrap();
-    let key = SegmentKey::unwrap(reader.header(), reader.header_bytes(), reader.wrapped_key(), private).unwrap();
+    let reader = SegmentReader::open(path).unwrap();
+    let head = reader.head().unwrap();
+    let key = SegmentKey::unwrap(&head.header, &head.header_bytes, &head.wrapped_key, private).unwrap();
     let mut plain = Vec::new();
-    while let Some(entry) = reader.next_entry().unwrap() {
-        let Some(header) = entry.record_header().filter(|_| entry.payload_bytes > 0) else { continue };
-        let record = reader.record(entry.offset).unwrap();
-        plain.push(key.open(reader.header().suite, header.sealing, &record.header, &record.payload).unwrap());
+    for entry in entries(&reader) {
+        let Some(header) = entry.record_header() else { continue };
+        let record = reader.record(&entry).unwrap();
+        plain.push(key.open(head.header.suite, header.sealing, &record.header, &record.payload).unwrap());
     }
     plain
+}
+
+/// Records behind the first.
+fn entries(reader: &SegmentReader) -> Vec<Entry> {
+    reader.entries(reader.head().unwrap().body_offset).collect::<Result<_, _>>().unwrap()
 }
 
 #[test]
@@ -70,10 +81,10 @@ fn in_the_clear_the_payload_is_what_was_given() {
     let path = folder.path().join("clear");
     let (writer, _) = write(&path, Suite::Clear);
     drop(writer);
-    let mut reader = SegmentReader::open(&path).unwrap();
-    let init = reader.next_entry().unwrap().unwrap();
-    assert_eq!((init.kind, init.record_header().unwrap().sealing), (RecordKind::Init, 0));
-    assert_eq!(reader.record(init.offset).unwrap().payload, Bytes::from_static(b"ftyp moov"));
+    let reader = SegmentReader::open(&path).unwrap();
+    let init = entries(&reader).remove(0);
+    assert_eq!((init.prefix.kind, init.record_header().unwrap().sealing), (RecordKind::Init, 0));
+    assert_eq!(reader.record(&init).unwrap().payload, Bytes::from_static(b"ftyp moov"));
 }
 
 #[test]
@@ -81,11 +92,12 @@ fn a_file_being_written_is_read_as_far_as_it_goes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("open");
     let (mut writer, _) = write(&path, Suite::Aes256Gcm);
-    let mut reader = SegmentReader::open(&path).unwrap();
-    assert_eq!(std::iter::from_fn(|| reader.next_entry().unwrap()).count(), 4);
-    assert_eq!(reader.next_entry().unwrap(), None);
+    let reader = SegmentReader::open(&path).unwrap();
+    assert_eq!(entries(&reader).len(), 4);
+    let end = reader.size_bytes().unwrap();
+    assert_eq!(reader.entry(end).unwrap(), None);
     let appended = writer.append(fragment(3), b"later").unwrap();
-    let entry = reader.next_entry().unwrap().unwrap();
+    let entry = reader.entry(end).unwrap().unwrap();
     assert_eq!((entry.offset, entry.link), (appended.offset, appended.record.link));
 }
 
@@ -97,14 +109,14 @@ fn a_footer_holds_table_and_signature_over_the_last_link() {
     let (id, last) = (writer.header().segment_id.clone(), writer.link());
     let signer: Signer = Arc::new(|input: &[u8]| input.to_vec());
     writer.close(Instant::default(), Some(&signer)).unwrap();
-    let verified = SegmentReader::open(&path).unwrap().verify().unwrap();
-    let footer = verified.footer.unwrap();
-    assert_eq!((verified.count, verified.torn_bytes, footer.fragment_count), (3, 0, 3));
+    let reader = SegmentReader::open(&path).unwrap();
+    let closed = reader.record(entries(&reader).last().unwrap()).unwrap();
+    let footer = SegmentFooter::decode(closed.header).unwrap();
+    assert_eq!((closed.kind, footer.fragment_count), (RecordKind::Footer, 3));
     assert_eq!(footer.last_link, last.to_vec());
     assert_eq!(footer.edge_signature, footer_signature_input(&id, &last));
-    let reader = SegmentReader::open(&path).unwrap();
     for entry in &footer.table {
-        let record = reader.record(entry.offset).unwrap();
+        let record = reader.record_at(entry.offset).unwrap();
         assert_eq!(record.kind, RecordKind::Fragment);
     }
 }
@@ -114,24 +126,22 @@ fn a_torn_tail_costs_the_torn_record_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("whole");
     let (writer, _) = write(&path, Suite::Aes256Gcm);
-    let (whole, first) = (writer.size_bytes(), SegmentReader::open(&path).unwrap().next_entry().unwrap().unwrap());
+    let whole = writer.size_bytes();
     drop(writer);
     let bytes = std::fs::read(&path).unwrap();
-    let ends: Vec<u64> = {
-        let mut reader = SegmentReader::open(&path).unwrap();
-        let starts = std::iter::from_fn(|| reader.next_entry().unwrap()).map(|entry| entry.offset);
-        starts.chain([whole]).collect()
-    };
+    let starts = entries(&SegmentReader::open(&path).unwrap()).into_iter().map(|entry| entry.offset);
+    let ends: Vec<u64> = starts.chain([whole]).collect();
     assert_eq!(ends.len(), 5, "an init section and three fragments");
-    for cut in first.offset..=whole {
+    for cut in ends[0]..=whole {
         let torn = folder.path().join("torn");
         std::fs::write(&torn, &bytes[..cut as usize]).unwrap();
-        let verified = SegmentReader::open(&torn).unwrap().verify().unwrap();
+        let walked = walk(&torn, Depth::Verify).unwrap();
         let last_whole = ends.iter().copied().filter(|end| *end <= cut).max().unwrap();
-        assert_eq!((verified.whole_bytes, verified.torn_bytes), (last_whole, cut - last_whole), "cut at {cut}");
+        assert_eq!((walked.good_bytes, walked.file_bytes), (last_whole, cut));
         let fragments = ends.iter().filter(|end| **end <= cut).count().saturating_sub(2);
-        assert_eq!(verified.count, fragments as u64, "cut at {cut}");
-        assert!(verified.footer.is_none());
+        assert_eq!(walked.fragments, fragments as u64, "cut at {cut}");
+        assert_eq!(walked.damage.is_some(), cut > last_whole, "cut at {cut}");
+        assert!(!walked.footer);
     }
 }
 
@@ -142,15 +152,13 @@ fn damage_in_the_middle_is_named_with_its_place() {
     let (writer, _) = write(&path, Suite::Aes256Gcm);
     drop(writer);
     let whole = std::fs::read(&path).unwrap();
-    let mut reader = SegmentReader::open(&path).unwrap();
-    let entries: Vec<Entry> = std::iter::from_fn(|| reader.next_entry().unwrap()).collect();
+    let entries = entries(&SegmentReader::open(&path).unwrap());
     for (entry, next) in entries.iter().zip(&entries[1..]) {
         let mut bytes = whole.clone();
         // Within the payload: lengths still lead to the next record.
         bytes[next.offset as usize - TRAILER_BYTES - 1] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let found = SegmentReader::open(&path).unwrap().verify();
-        let Err(SegmentError::Damaged { offset, source, .. }) = found else { panic!("{found:?}") };
-        assert_eq!((offset, source), (entry.offset, DamagedRecord::Checksum));
+        let walked = walk(&path, Depth::Verify).unwrap();
+        assert_eq!((walked.good_bytes, walked.damage), (entry.offset, Some(DamagedRecord::Checksum)));
     }
 }

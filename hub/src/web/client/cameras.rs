@@ -25,6 +25,27 @@ enum Act {
         #[command(flatten)]
         target: Target,
     },
+    /// Record nothing of a camera from now on, by an act; what was recorded before keeps its term.
+    Mask(Mask),
+    /// Let a masked camera record again.
+    Unmask {
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Mask {
+    id: String,
+    /// Of the authority or the town that says so.
+    #[arg(long)]
+    act: String,
+    /// Who signed it.
+    #[arg(long)]
+    author: String,
+    #[command(flatten)]
+    target: Target,
 }
 
 impl Cameras {
@@ -34,6 +55,14 @@ impl Cameras {
             Some(Act::Move { id, to, target }) => {
                 let path = format!("/api/v1/cameras/{}/move", segment(&id)?);
                 Connection::open(&target).await?.post(&path, &json!({ "edge": to })).await.map(drop)
+            }
+            Some(Act::Mask(Mask { id, act, author, target })) => {
+                let path = format!("/api/v1/cameras/{}/mask", segment(&id)?);
+                Connection::open(&target).await?.post(&path, &json!({ "act": act, "author": author })).await.map(drop)
+            }
+            Some(Act::Unmask { id, target }) => {
+                let path = format!("/api/v1/cameras/{}/mask", segment(&id)?);
+                Connection::open(&target).await?.delete(&path).await.map(drop)
             }
         }
     }

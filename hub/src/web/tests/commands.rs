@@ -28,6 +28,8 @@ const EXAMPLES: &[(&str, &str, Action)] = &[
         "00000000-0000-0000-0000-000000000007 --to 00000000-0000-0000-0000-000000000008",
         Action::Administer,
     ),
+    ("cameras mask", "00000000-0000-0000-0000-000000000007 --act 1/2026 --author Anna", Action::Administer),
+    ("cameras unmask", "00000000-0000-0000-0000-000000000007", Action::Administer),
     ("coverage", "--from -1d --camera 00000000-0000-0000-0000-000000000007", Action::ViewCoverage),
     ("clock show", "", Action::Status),
     ("clock confirm", "2026-03-01T14:30:00Z", Action::Administer),

@@ -36,6 +36,10 @@ fn example(stand: &Stand, entry: &Entry, search: RequestId) -> Option<(String, O
         ("GET", "/api/v1/thumbnails/{organisation}/{event}") => {
             return Some((format!("/api/v1/thumbnails/{town}/{ID}?request={search}"), None));
         }
+        ("POST", "/api/v1/cameras/{id}/mask") => {
+            ("/api/v1/cameras/ID/mask", Some(json!({ "act": "12/2026", "author": "Rossi" })))
+        }
+        ("DELETE", "/api/v1/cameras/{id}/mask") => ("/api/v1/cameras/ID/mask", None),
         ("POST", "/api/v1/cameras/{id}/move") => ("/api/v1/cameras/ID/move", Some(json!({ "edge": ID }))),
         ("POST", "/api/v1/clock/confirm") => (entry.path, Some(json!({ "now": "2026-03-01T14:30:00Z" }))),
         ("POST", "/api/v1/edges/tokens") => (entry.path, Some(json!({ "site_name": "Piazza" }))),
