@@ -67,6 +67,13 @@ bench: ## Criterion benches (target/criterion), then a box beside its peers; rel
 		target/opencv/bin/pip install --quiet 'opencv-python-headless<5'; }
 	@CAMPANILE_LOG=info,edge_agent::analyse=debug target/release/campanile-bench cost --report target/cost.json
 
+.PHONY: score
+score: ## The motion detector beside OpenCV's and Frigate's (CLIPS=dir with a MANIFEST.csv, SEED, REPORT); at most half an hour
+	@tests/setup.sh score
+	@$(BUILD)
+	@target/debug/campanile-bench score --python target/score/python/bin/python --seed $(or $(SEED),1) \
+		$(if $(CLIPS),--clips "$(CLIPS)") --report $(or $(REPORT),target/score/score.json)
+
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo deny (which must be installed)
 	cargo fmt --all --check

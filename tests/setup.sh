@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian 12 machine ready: `setup.sh demo`, `setup.sh deb`, `setup.sh test` or `setup.sh bench`.
+# Makes a Debian 12 machine ready: `setup.sh demo`, `setup.sh deb`, `setup.sh test`, `setup.sh bench` or `setup.sh score`.
 # Installs only what is missing, starts no service, asks nothing. Exit 69: it cannot, and says what to type.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,7 +14,8 @@ demo) packages="$build $run $camera" ;;
 deb) packages="$build $pack" ;;
 test) packages="$build $run $camera $pack $test" ;;
 bench) packages="$build $run $camera ffmpeg gstreamer1.0-tools motion python3-venv" ;;
-*) echo "setup.sh: say demo, deb, test or bench" >&2; exit 64 ;;
+score) packages="$build $run $camera python3 python3-venv" ;;
+*) echo "setup.sh: say demo, deb, test, bench or score" >&2; exit 64 ;;
 esac
 
 fail() { echo "setup.sh: $1" >&2; exit "${2:-69}"; }
@@ -34,12 +35,23 @@ built=$(du -sm target | awk '{print $1}')
 memory_mb=$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
 [ "$memory_mb" -ge 1800 ] || fail "$memory_mb MB of memory available; building needs 1800 MB"
 
+# The detectors that ours is scored beside, in a folder of their own.
+peers() {
+    [ "$1" = score ] || return 0
+    peers=target/score/python
+    "$peers/bin/python" -c 'import cv2, numpy' 2>/dev/null && return 0
+    echo "setup.sh: installing opencv-python-headless and numpy in $peers"
+    python3 -m venv --clear "$peers" || fail "python3 makes no environment"
+    "$peers/bin/pip" --quiet --disable-pip-version-check install opencv-python-headless==4.12.0.88 numpy==2.2.6 ||
+        fail "OpenCV for Python cannot be installed"
+}
+
 missing=
 for package in $packages; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing" ] || { peers "$1"; exit 0; }
 
 install="apt-get install -y --no-install-recommends$missing"
 if [ "$(id -u)" = 0 ]; then
@@ -66,3 +78,4 @@ echo "setup.sh: installing$missing"
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive $install
+peers "$1"

@@ -11,4 +11,5 @@ pub mod cost;
 mod measured;
 mod peers;
 pub mod recording;
+pub mod score;
 pub mod usage;

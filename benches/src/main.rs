@@ -1,8 +1,9 @@
 //! `campanile-bench`: side-by-side runs and load generators.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use campanile_benches::cost::{self, Setting};
 use campanile_benches::recording::{Row, medians, run};
+use campanile_benches::score;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -47,11 +48,42 @@ enum Command {
         #[arg(long)]
         report: Option<PathBuf>,
     },
+    /// The motion detector beside others, on labelled clips and generated scenes.
+    Score {
+        /// A folder with a MANIFEST.csv.
+        #[arg(long)]
+        clips: Option<PathBuf>,
+        /// A Python with numpy and OpenCV; ours is scored alone without it.
+        #[arg(long)]
+        python: Option<PathBuf>,
+        /// Other generated scenes.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Of generated scenes in which nothing moves.
+        #[arg(long, default_value_t = 120)]
+        quiet_minutes: u32,
+        /// Of generated scenes with passages.
+        #[arg(long, default_value_t = 16)]
+        passages_minutes: u32,
+        /// Decoded pictures lie here while they are scored.
+        #[arg(long, default_value = "target/score")]
+        folder: PathBuf,
+        /// Leaves them there.
+        #[arg(long)]
+        keep: bool,
+        /// JSON of every figure; the table lies beside it as Markdown.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Recording { cameras, seconds, rounds, report } => recording(&cameras, seconds, rounds, report),
+        Command::Score { clips, python, seed, quiet_minutes, passages_minutes, folder, keep, report } => {
+            let (quiet_s, passages_s) = (quiet_minutes * 60, passages_minutes * 60);
+            scored(&score::Wanted { clips, python, seed, quiet_s, passages_s, folder, keep }, report)
+        }
         Command::Cost { cameras, slow, seconds, report } => {
             let quick = cameras.into_iter().map(|cameras| Setting { cameras, slow: false });
             let settings: Vec<Setting> =
@@ -60,6 +92,20 @@ fn main() -> Result<()> {
             write(report, &cost::run(&settings, seconds, |row| println!("{}", cost_line(row)))?)
         }
     }
+}
+
+fn scored(wanted: &score::Wanted, report: Option<PathBuf>) -> Result<()> {
+    let found = score::run(wanted, |film| eprintln!("score: {film}"))?;
+    let table = score::table::markdown(&found);
+    println!("{table}");
+    if let Some(path) = report {
+        let text = serde_json::to_string_pretty(&found).context("a report is JSON")?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let path = path.with_extension("md");
+        std::fs::write(&path, table).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    ensure!(found.controls_that_pass.is_empty(), "a control meets every target: the score is worth nothing");
+    Ok(())
 }
 
 fn cost_line(row: &cost::Row) -> String {

@@ -1,19 +1,12 @@
-//! Moving cells become events. Pure: hysteresis over time, no pre-roll.
+//! The on/off state and its cells become events. Pure: time comes as a parameter; no pre-roll.
 
 use super::detect::Seen;
+use super::state::State;
 use campanile_proto::grid::{COLUMNS, CellSet, ROWS};
 use campanile_proto::ids::EventId;
 use campanile_proto::time::{MICROS_PER_SECOND, WallTime};
 use campanile_proto::types::v1::{Box as Region, Instant};
 
-/// Moving cells of a picture that count; the detector leaves lone weak cells out already.
-const LEAST_CELLS: usize = 1;
-/// Of the last pictures looked at, so many must move: one picture alone is a flash.
-const WINDOW: u32 = 4;
-const LEAST_OF_WINDOW: u32 = 3;
-/// Key frames alone come seconds apart: whoever walks by is in one or two of them.
-const SPARSE_US: i64 = MICROS_PER_SECOND / 2;
-const LEAST_OF_SPARSE: u32 = 1;
 /// An event is over when nothing moved for this long, and for this many pictures.
 const QUIET_US: i64 = 3 * MICROS_PER_SECOND;
 const QUIET_PICTURES: i64 = 3;
@@ -41,40 +34,29 @@ pub struct Episode {
 /// Follows one camera.
 #[derive(Debug, Default)]
 pub struct Episodes {
-    /// Whether the last pictures moved, newest in bit 0.
-    window: u32,
-    /// Start of the moving pictures in the window, and their cells.
+    state: State,
+    /// Start of the moving pictures before the state was on, and their cells.
     candidate: Option<(Instant, CellSet, u32)>,
     open: Option<Episode>,
     told_us: i64,
-    last_us: Option<i64>,
-    /// Between pictures, smoothed.
-    interval_us: i64,
 }
 
 impl Episodes {
     /// Takes one picture; gives the event when it is to be told: opened, grown, or over.
     pub fn picture(&mut self, at: &Instant, seen: &Seen) -> Option<Episode> {
-        if let Some(step) = self.last_us.replace(at.mono_us).map(|last| (at.mono_us - last).max(0)) {
-            self.interval_us = if self.interval_us == 0 { step } else { (3 * self.interval_us + step) / 4 };
-        }
-        let sparse = self.interval_us >= SPARSE_US;
-        let least = if sparse { LEAST_OF_SPARSE } else { LEAST_OF_WINDOW };
-        let quiet_us = QUIET_US.max(QUIET_PICTURES * self.interval_us);
+        let on = self.state.picture(at.mono_us, seen);
+        let quiet_us = QUIET_US.max(QUIET_PICTURES * self.state.interval_us());
         let cells = seen.moved.len();
-        let moves = seen.looked && cells >= LEAST_CELLS;
-        if seen.looked {
-            self.window = (self.window << 1 | u32::from(moves)) & ((1 << WINDOW) - 1);
-        }
+        let moves = seen.moves();
         if moves {
             let (_, moved, peak) = self.candidate.get_or_insert((at.clone(), CellSet::EMPTY, 0));
             moved.union(&seen.moved);
             *peak = (*peak).max(cells as u32);
-        } else if self.window == 0 {
+        } else if self.state.is_quiet() {
             self.candidate = None;
         }
         match &mut self.open {
-            None if self.window.count_ones() >= least => self.begin(at),
+            None if on && moves => self.begin(at),
             None => None,
             Some(open) => {
                 // It is sealed by its hour, and what is of the next hour outlives that.
@@ -95,7 +77,7 @@ impl Episodes {
     /// Nothing more is seen: an open event ends where it moved last.
     pub fn finish(&mut self) -> Option<Episode> {
         let mut over = self.open.take()?;
-        (self.candidate, self.window) = (None, 0);
+        self.candidate = None;
         over.ongoing = false;
         over.revision += 1;
         Some(over)

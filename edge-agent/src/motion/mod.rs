@@ -7,6 +7,7 @@
 pub mod detect;
 pub mod event;
 pub mod seconds;
+pub mod state;
 pub mod thumbnail;
 
 pub use detect::Detector;

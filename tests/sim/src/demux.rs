@@ -86,6 +86,22 @@ pub struct Clip {
     pub units: Vec<DemuxedUnit>,
 }
 
+impl Clip {
+    /// Width and height in pixels, as its format says.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        let structure = self.caps.structure(0)?;
+        let side = |name: &str| structure.get::<i32>(name).ok().and_then(|side| u32::try_from(side).ok());
+        Some((side("width")?, side("height")?))
+    }
+
+    /// avcC or hvcC (ISO/IEC 14496-15), without the box header.
+    pub fn decoder_configuration(&self) -> Option<Bytes> {
+        let buffer = self.caps.structure(0)?.get::<gst::Buffer>("codec_data").ok()?;
+        let map = buffer.map_readable().ok()?;
+        Some(Bytes::copy_from_slice(&map))
+    }
+}
+
 /// 90 kHz ticks of a GStreamer time, to the nearest.
 pub(crate) fn ticks(time: gst::ClockTime) -> u64 {
     ((u128::from(time.nseconds()) * 9 + 50_000) / 100_000) as u64

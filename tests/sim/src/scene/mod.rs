@@ -21,6 +21,7 @@ mod sky;
 mod tower;
 pub mod truth;
 mod view;
+pub mod weather;
 
 pub use render::{Frame, Renderer};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub enum Light {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activity {
+    /// Nothing, however long.
+    Empty,
     /// Gaps of 14 to 24 s.
     Quiet,
     /// Gaps of at least 6 s.

@@ -151,6 +151,11 @@ impl Renderer {
         Frame { index, main: &self.main, sub: with_sub.then_some(&self.sub[..]) }
     }
 
+    /// The truth of the frame rendered last, when frames came in order from 0.
+    pub fn last_truth(&self) -> Option<&TruthFrame> {
+        self.truth.frames.last()
+    }
+
     /// The truth of the frames rendered in order so far.
     pub fn into_truth(self) -> Truth {
         self.truth

@@ -57,6 +57,9 @@ const UNDER_THE_LENS_M: f32 = 7.4;
 /// Draws a loop's actors.
 pub fn plan(seed: u64, loop_s: f64, activity: Activity, light: Light, view: &View) -> Vec<Actor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5ced_01e5);
+    if activity == Activity::Empty {
+        return Vec::new();
+    }
     if loop_s < SHORT_LOOP_S {
         return hurried(&mut rng, loop_s, view);
     }
@@ -78,7 +81,7 @@ pub fn plan(seed: u64, loop_s: f64, activity: Activity, light: Light, view: &Vie
         }
         cursor += length
             + match activity {
-                Activity::Quiet => rng.random_range(14.0..24.0),
+                Activity::Empty | Activity::Quiet => rng.random_range(14.0..24.0),
                 Activity::Normal => rng.random_range(6.2..7.5),
                 Activity::Busy => rng.random_range(2.0..3.0),
             };
@@ -96,7 +99,7 @@ fn hurried(rng: &mut ChaCha8Rng, loop_s: f64, view: &View) -> Vec<Actor> {
 
 fn passage(rng: &mut ChaCha8Rng, round: u32, activity: Activity, light: Light, view: &View) -> Vec<Actor> {
     let count = match activity {
-        Activity::Quiet => 1,
+        Activity::Empty | Activity::Quiet => 1,
         Activity::Normal => rng.random_range(1..=2),
         Activity::Busy => rng.random_range(3..=5),
     };
