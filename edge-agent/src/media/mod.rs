@@ -2,7 +2,7 @@
 //!
 //! Belongs here: how streams are opened, packets become access units, and units become pictures.
 //! Does not belong here: what is done with them (`record`, `analyse`), when to try again (`camera`).
-//! Invariant: only `gst.rs` names GStreamer; what leaves this folder are plain owned values.
+//! Invariant: only `gst` names GStreamer; what leaves this folder are plain owned values.
 
 pub mod bits;
 pub mod budget;

@@ -5,8 +5,8 @@ use super::*;
 use crate::web::client::ClientError;
 use crate::web::listen;
 use bytes::Bytes;
-use campanile_proto::edge::v1::SealingKeys;
-use campanile_proto::ids::{CameraId, EdgeId, RunId, SegmentId};
+use campanile_proto::edge::v1::{Report, SealingKeys, SegmentState, report};
+use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId, RunId, SegmentId};
 use campanile_proto::segment::{FORMAT, Link, MAGIC, PublicKey, Record, RecordPrefix, SegmentKey, first_link};
 use campanile_proto::time::{MICROS_PER_HOUR, WallTime};
 use campanile_proto::types::v1::{
@@ -26,10 +26,18 @@ fn after(link: &mut Link, file: &mut Vec<u8>, kind: RecordKind, header: Vec<u8>,
 
 /// A segment of this hour as a box of this hub would write it, and what is in it.
 pub(super) fn sealed(stand: &Stand) -> (Vec<u8>, Vec<u8>) {
+    sealed_to(stand, KeyKind::Hour)
+}
+
+fn sealed_to(stand: &Stand, kind: KeyKind) -> (Vec<u8>, Vec<u8>) {
     let keys = stand.hub().keeper.signed_keys(EDGE).unwrap();
     let keys = SealingKeys::decode(keys.payload).unwrap();
     let hour = stand.clock.utc().hour();
-    let to = PublicKey::from_bytes(&keys.hour_keys[(hour - keys.first_hour as i64) as usize]).unwrap();
+    let to = match kind {
+        KeyKind::Reserve => &keys.reserve_key,
+        _ => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
+    };
+    let to = PublicKey::from_bytes(to).unwrap();
     let header = SegmentHeader {
         format: FORMAT,
         segment_id: SegmentId::random().into(),
@@ -39,7 +47,7 @@ pub(super) fn sealed(stand: &Stand) -> (Vec<u8>, Vec<u8>) {
         stream: Stream::Main.into(),
         run_id: RunId::from_u128(9).into(),
         suite: Suite::Aes256Gcm.into(),
-        key_kind: KeyKind::Hour.into(),
+        key_kind: kind.into(),
         hour: hour as u64,
         key_generation: keys.generation,
         retention_days: keys.retention_days,
@@ -125,6 +133,50 @@ async fn a_segment_in_hand_opens_for_a_case_within_its_term_and_not_after() {
     assert_eq!(written(&stand).unwrap(), plain);
     stand.clock.advance_micros(1 + MICROS_PER_HOUR / 60);
     assert!(matches!(unseal(&stand, &file).await, Err(ClientError::Incomplete(_))));
+    assert_eq!(written(&stand), None);
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_sealed_to_a_reserve_key_opens_once_its_box_reported_it_and_within_its_term() {
+    let stand = Stand::open().await;
+    let stop = CancellationToken::new();
+    let socket = listen::bind_administration(&stand.path("admin.sock")).unwrap();
+    let serving = tokio::spawn(listen::administrators(socket, stand.router(), stop.clone()));
+    let (file, plain) = sealed_to(&stand, KeyKind::Reserve);
+    assert!(unseal(&stand, &file).await.is_err());
+    assert_eq!(written(&stand), None, "nobody knows when it was recorded");
+
+    let size = RecordPrefix::parse(&file[MAGIC.len()..]).unwrap().record_bytes();
+    let record = Record::decode(&Bytes::copy_from_slice(&file[MAGIC.len()..MAGIC.len() + size])).unwrap();
+    let now = stand.clock.utc();
+    let at = |utc: WallTime| Instant { boot_id: vec![7; 16].into(), mono_us: 1, utc_us: utc.0, uncertainty_us: 1_000 };
+    let state = SegmentState {
+        header: record.header,
+        wrapped_key: record.payload,
+        start: Some(at(now)),
+        end: Some(at(now.plus_micros(1))),
+        ..SegmentState::default()
+    };
+    let report = Report {
+        epoch: Epoch::from_u128(4).into(),
+        sequence: 1,
+        object_id: ObjectId::from_u128(9).into(),
+        revision: 1,
+        body: Some(report::Body::Segment(state)),
+    };
+    let ack = stand.hub().catalog.ingest(EDGE, vec![report]).await.unwrap();
+    assert_eq!((ack.expired, ack.refused), (0, 0));
+    unseal(&stand, &file).await.unwrap();
+    assert_eq!(written(&stand).unwrap(), plain);
+
+    let over = WallTime::from_hour(now.hour() + 7 * 24);
+    stand.clock.advance_micros(over - stand.clock.utc() - 1);
+    unseal(&stand, &file).await.unwrap();
+    assert_eq!(written(&stand).unwrap(), plain, "the control, at the last instant of its term");
+    stand.clock.advance_micros(1);
+    assert!(unseal(&stand, &file).await.is_err());
     assert_eq!(written(&stand), None);
     stop.cancel();
     serving.await.unwrap();
