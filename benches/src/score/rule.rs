@@ -151,7 +151,7 @@ mod tests {
     /// On exactly while something moves.
     fn perfect() -> Track {
         let mut track = Track::default();
-        [(0.0, false), (20.0, true), (30.0, false)].map(|(t, on)| track.set(t, on));
+        [(0.0, false), (20.0, true), (30.0, false)].into_iter().for_each(|(t, on)| track.set(t, on));
         track
     }
 
