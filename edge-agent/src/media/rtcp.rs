@@ -1,8 +1,10 @@
 //! What a sender says of its own clock (RFC 3550 section 6.4.1), and that it leaves (section 6.6).
 
+use retina::NtpTimestamp;
+use retina::rtcp::{PacketRef, SenderReportRef};
+
 /// Between 1900 (NTP) and 1970.
-const NTP_TO_UNIX_US: i64 = 2_208_988_800_000_000;
-const SENDER_REPORT: u8 = 200;
+pub(super) const NTP_TO_UNIX_US: i64 = 2_208_988_800_000_000;
 const GOODBYE: u8 = 203;
 
 /// One moment on the camera's clock and on its stream's.
@@ -30,31 +32,22 @@ impl SenderReport {
 /// Reads a compound packet, as far as it can be read.
 pub fn read(mut bytes: &[u8]) -> Reports {
     let mut found = Reports::default();
-    while let Some((&[first, kind, high, low], rest)) = bytes.split_first_chunk::<4>() {
-        let length = usize::from(u16::from_be_bytes([high, low])) * 4;
-        let Some((body, after)) = rest.split_at_checked(length) else { break };
-        if first >> 6 != 2 {
-            break;
-        }
-        match kind {
-            SENDER_REPORT => found.sender = sender_report(body).or(found.sender),
-            GOODBYE => found.goodbye = true,
-            _ => {}
-        }
-        bytes = after;
+    while let Ok((packet, rest)) = PacketRef::parse(bytes) {
+        found.goodbye |= packet.payload_type() == GOODBYE;
+        found.sender =
+            packet.as_sender_report().ok().flatten().and_then(|report| sender_report(&report)).or(found.sender);
+        bytes = rest;
     }
     found
 }
 
-fn sender_report(body: &[u8]) -> Option<SenderReport> {
-    let number = |at: usize| body.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
-    let (seconds, fraction, rtp_time) = (number(4)?, number(8)?, number(12)?);
+fn sender_report(report: &SenderReportRef<'_>) -> Option<SenderReport> {
+    // Seconds since 1900, and behind them 32 bits of their fraction.
+    let NtpTimestamp(ntp) = report.ntp_timestamp();
+    let (seconds, fraction) = ((ntp >> 32) as i64, (ntp & 0xffff_ffff) as i64);
     // A camera without a clock leaves it at nought.
-    if seconds == 0 {
-        return None;
-    }
-    let us = i64::from(seconds) * 1_000_000 + ((i64::from(fraction) * 1_000_000) >> 32);
-    Some(SenderReport { utc_us: us - NTP_TO_UNIX_US, rtp_time })
+    let utc_us = seconds * 1_000_000 + ((fraction * 1_000_000) >> 32) - NTP_TO_UNIX_US;
+    (seconds != 0).then_some(SenderReport { utc_us, rtp_time: report.rtp_timestamp() })
 }
 
 #[cfg(test)]

@@ -403,4 +403,4 @@ fn generation_of(now: WallTime) -> u32 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

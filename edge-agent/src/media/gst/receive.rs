@@ -3,6 +3,7 @@
 use super::{element, initialise};
 use crate::config::Transport;
 use crate::media::outlet::Outlet;
+use crate::media::rtcp::NTP_TO_UNIX_US;
 use crate::media::stamp::Stamper;
 use crate::media::{Address, Codec, QUEUE_UNITS, Source, SourceError};
 use gstreamer as gst;
@@ -16,8 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 const LATENCY_MS: u32 = 200;
 /// A camera that does not answer within this is unreachable.
 const CONNECT_TIMEOUT_US: u64 = 5_000_000;
-/// Between 1900 (NTP) and 1970.
-const NTP_TO_UNIX_US: i64 = 2_208_988_800_000_000;
 
 /// A pipeline that stops when dropped, off the caller's thread: closing a dead camera can take seconds.
 struct Running {

@@ -17,14 +17,20 @@ fn keys(keeper: &RingKeeper, edge: EdgeId) -> SealingKeys {
     SealingKeys::decode(keeper.signed_keys(edge).unwrap().payload).unwrap()
 }
 
+/// What a box that was given these keys seals to.
+pub(crate) fn sealing_key(keys: &SealingKeys, kind: KeyKind, hour: i64) -> PublicKey {
+    let bytes = match kind {
+        KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
+        _ => &keys.reserve_key,
+    };
+    PublicKey::from_bytes(bytes).unwrap()
+}
+
 /// A segment of the hour sealed as a box would, and its key.
 fn segment(keeper: &RingKeeper, hour: i64, kind: KeyKind) -> (SegmentHeader, Vec<u8>, Vec<u8>) {
     let edge = EdgeId::from_u128(5);
     let keys = keys(keeper, edge);
-    let public = match kind {
-        KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
-        _ => &keys.reserve_key,
-    };
+    let public = sealing_key(&keys, kind, hour);
     let header = SegmentHeader {
         organisation_id: keys.organisation_id.clone(),
         edge_id: edge.into(),
@@ -38,7 +44,7 @@ fn segment(keeper: &RingKeeper, hour: i64, kind: KeyKind) -> (SegmentHeader, Vec
     };
     let bytes = header.encode_to_vec();
     let key = SegmentKey::random().unwrap();
-    let wrapped = key.wrap(&header, &bytes, &PublicKey::from_bytes(public).unwrap()).unwrap();
+    let wrapped = key.wrap(&header, &bytes, &public).unwrap();
     (header, bytes, wrapped)
 }
 

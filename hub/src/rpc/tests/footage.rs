@@ -2,6 +2,7 @@ use super::*;
 use crate::access::{Action, Pass, Principal, Request};
 use crate::fleet::FetchError;
 use crate::media::PlaybackError;
+use crate::media::keeper::tests::sealing_key;
 use bytes::Bytes;
 use campanile_proto::edge::v1::report::Body;
 use campanile_proto::edge::v1::{
@@ -10,7 +11,7 @@ use campanile_proto::edge::v1::{
 };
 use campanile_proto::federation::v1::{Listing, Purpose};
 use campanile_proto::ids::{CameraId, ObjectId, RequestId, RunId, SegmentId};
-use campanile_proto::segment::{Link, PublicKey, SegmentKey, first_link, next_link};
+use campanile_proto::segment::{Link, SegmentKey, first_link, next_link};
 use campanile_proto::time::WallTime;
 use campanile_proto::types::v1::{KeyKind, RecordHeader, RecordKind, SegmentHeader, Stream, Suite};
 use mp4_atom::{Avc1, Avcc, Codec, Decode, Encode, Mdat, Moof, Moov, Stsd, Tfdt, Tfhd, Traf, Trak, Trun};
@@ -81,11 +82,7 @@ pub(super) fn record_as(enrolled: &TestBox, capture: Capture) -> Recorded {
     let Capture { kind: key_kind, start, believed, first_index, count } = capture;
     let keys = SealingKeys::decode(enrolled.response.keys.clone().unwrap().payload).unwrap();
     let hour = believed.hour();
-    let public = match key_kind {
-        KeyKind::Hour => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
-        _ => &keys.reserve_key,
-    };
-    let public = PublicKey::from_bytes(public).unwrap();
+    let public = sealing_key(&keys, key_kind, hour);
     let segment = SegmentHeader {
         segment_id: SegmentId::random().into(),
         organisation_id: keys.organisation_id,

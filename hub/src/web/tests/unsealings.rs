@@ -2,12 +2,13 @@
 
 use super::commands::run;
 use super::*;
+use crate::media::keeper::tests::sealing_key;
 use crate::web::client::ClientError;
 use crate::web::listen;
 use bytes::Bytes;
 use campanile_proto::edge::v1::{Report, SealingKeys, SegmentState, report};
 use campanile_proto::ids::{CameraId, EdgeId, Epoch, ObjectId, RunId, SegmentId};
-use campanile_proto::segment::{FORMAT, Link, MAGIC, PublicKey, Record, RecordPrefix, SegmentKey, first_link};
+use campanile_proto::segment::{FORMAT, Link, MAGIC, Record, RecordPrefix, SegmentKey, first_link};
 use campanile_proto::time::{MICROS_PER_HOUR, WallTime};
 use campanile_proto::types::v1::{
     Act, Instant, KeyKind, RecordHeader, RecordKind, SegmentFooter, SegmentHeader, Stream, Suite, TableEntry,
@@ -33,11 +34,7 @@ fn sealed_to(stand: &Stand, kind: KeyKind) -> (Vec<u8>, Vec<u8>) {
     let keys = stand.hub().keeper.signed_keys(EDGE).unwrap();
     let keys = SealingKeys::decode(keys.payload).unwrap();
     let hour = stand.clock.utc().hour();
-    let to = match kind {
-        KeyKind::Reserve => &keys.reserve_key,
-        _ => &keys.hour_keys[(hour - keys.first_hour as i64) as usize],
-    };
-    let to = PublicKey::from_bytes(to).unwrap();
+    let to = sealing_key(&keys, kind, hour);
     let header = SegmentHeader {
         format: FORMAT,
         segment_id: SegmentId::random().into(),

@@ -27,8 +27,7 @@ fn film(
     }
     encoder.finish().unwrap();
     let clip = demux::read(&path).unwrap();
-    let codec_data = clip.caps.structure(0).unwrap().get::<gst::Buffer>("codec_data").unwrap();
-    let decoder_configuration = Bytes::copy_from_slice(&codec_data.map_readable().unwrap());
+    let decoder_configuration = clip.decoder_configuration().unwrap();
     let codec = if codec == units::Codec::H264 { Codec::H264 } else { Codec::H265 };
     let units = clip.units.into_iter().map(|unit| (unit.pts_90k as i64, unit.bytes)).collect();
     (StreamFormat { codec, width, height, decoder_configuration }, units)
